@@ -1,0 +1,1 @@
+"""The training job: data, fit, evaluate, export, register."""

@@ -1,0 +1,97 @@
+"""The command line `manasight`: one name per step of the job, each imported only when it is asked for."""
+
+import importlib
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+from trainer.errors import UserError
+
+# name → (module:function, one line of help). A function called `main` parses its own arguments.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "data demo": ("trainer.data.cards.demo:draw", "draw a rights-free data set of cards"),
+    "data split": ("trainer.data.split:split", "split a folder of labelled images into train, val and test"),
+    "data describe": ("trainer.data.describe:describe", "count and check the images of a data set"),
+    "fit": ("trainer.fit:main", "train a classifier, tracked in MLflow"),
+    "evaluate": ("trainer.evaluate:evaluate", "measure a trained run on its test split"),
+    "export": ("trainer.export:export", "write model.onnx, check it against torch, register it"),
+    "promote": ("trainer.promote:promote", "make a registered model the champion if it is the better one"),
+    "predict": ("trainer.predict:predict", "label a folder of images with a model.onnx"),
+}
+
+
+def usage() -> str:
+    """The text of `manasight --help`."""
+    width = max(map(len, COMMANDS)) + 2
+    rows = "\n".join(f"  {name:<{width}}{text}" for name, (_, text) in COMMANDS.items())
+    return (
+        "usage: manasight COMMAND [ARGUMENTS]\n\nFolders of images in, a multi-label classifier out.\n\n"
+        f"commands:\n{rows}\n\n`manasight COMMAND --help` explains one; `manasight --version` prints the version."
+    )
+
+
+def version() -> str:
+    """The installed version of Manasight."""
+    from importlib.metadata import version as installed
+
+    return installed("manasight")
+
+
+def find_command(args: Sequence[str]) -> tuple[str, list[str]]:
+    """Split the arguments into a command's name and the rest.
+
+    Raises:
+        UserError: if they name no command.
+    """
+    for words in (2, 1):
+        name = " ".join(args[:words])
+        if name in COMMANDS and len(args) >= words:
+            return name, list(args[words:])
+    asked = " ".join(args[:2] if args[0] == "data" else args[:1])
+    raise UserError(f"there is no command '{asked}'; the commands are: {', '.join(COMMANDS)}")
+
+
+def run(name: str, args: list[str]) -> int:
+    """Import the function behind a command and call it with what the arguments say."""
+    module, _, function = COMMANDS[name][0].partition(":")
+    target = getattr(importlib.import_module(module), function)
+    prog = f"manasight {name}"
+    if function == "main":
+        return target(args, prog=prog) or 0
+    from jsonargparse import auto_cli
+
+    auto_cli(target, args=args, prog=prog)
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the console script. Returns the exit status: 0, 1 for a user's mistake, 130 for Ctrl-C."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if args[0] == "--version":
+        print(version())
+        return 0
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    if not os.environ.get("MANASIGHT_DEBUG"):
+        warnings.simplefilter("ignore")
+    try:
+        return run(*find_command(args))
+    except UserError as error:
+        print(f"manasight: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("manasight: stopped", file=sys.stderr)
+        return 130
+    except OSError as error:
+        if os.environ.get("MANASIGHT_DEBUG"):
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"manasight: {error.strerror or error}{where}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Data sets of labelled image folders: reading, splitting, describing, loading."""
