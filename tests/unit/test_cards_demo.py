@@ -1,0 +1,152 @@
+"""The drawn cards: what a seed promises, what the folder tree looks like, what is left after a mistake or Ctrl-C."""
+
+import hashlib
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from trainer.data.cards import demo
+from trainer.errors import UserError
+
+
+def digests(root: Path) -> dict[str, str]:
+    return {str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(root.rglob("*.jpg"))}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("drawn") / "cards"
+    demo.draw(out, count=60, seed=3, photos=0.5, workers=1)
+    return out
+
+
+def test_a_seed_draws_the_same_cards_whatever_the_number_of_workers(drawn: Path, tmp_path: Path) -> None:
+    demo.draw(tmp_path / "again", count=60, seed=3, photos=0.5, workers=2)
+
+    assert digests(tmp_path / "again") == digests(drawn)
+
+
+def test_another_seed_draws_other_cards_under_the_same_names(drawn: Path, tmp_path: Path) -> None:
+    demo.draw(tmp_path / "other", count=60, seed=4, photos=0.5, workers=1)
+
+    ours, others = digests(drawn), digests(tmp_path / "other")
+    assert ours.keys() == others.keys()
+    assert not set(ours.values()) & set(others.values())
+
+
+def test_every_split_holds_all_18_label_sets(drawn: Path) -> None:
+    expected = {
+        *("artifact", "artifact-creature", "planeswalker"),
+        *(f"{c}-{t}" for c in ("white", "blue", "black", "red", "green") for t in ("creature", "special", "mana")),
+    }
+    for split in ("train", "val", "test"):
+        assert {folder.name for folder in (drawn / split).iterdir()} == expected
+
+
+def test_splits_are_70_15_15_of_every_label_set_and_share_no_card() -> None:
+    jobs = demo.plan(900)
+
+    sizes = Counter((job.path.split("/")[0], job.label_set) for job in jobs)
+    assert len({(job.label_set, job.index) for job in jobs}) == len(jobs) == 900
+    for label_set in demo.LABEL_SETS:
+        train, val, test = (sizes[split, label_set] for split in ("train", "val", "test"))
+        assert train + val + test == 50
+        assert abs(val - 7.5) <= 0.5
+        assert abs(test - 7.5) <= 0.5
+
+
+@pytest.mark.parametrize("count", [54, 100, 901])
+def test_any_count_is_drawn_exactly(count: int) -> None:
+    jobs = demo.plan(count)
+
+    assert len({job.path for job in jobs}) == count
+    assert {job.path.split("/")[0] for job in jobs} == {"train", "val", "test"}
+
+
+def test_pictures_open_as_rgb_in_the_sizes_of_scans(drawn: Path) -> None:
+    files = list(drawn.rglob("*.jpg"))
+
+    assert len(files) == 60
+    for file in files:
+        with Image.open(file) as image:
+            image.load()
+            assert image.mode == "RGB"
+            assert min(image.size) >= 130
+            assert max(image.size) <= 900
+
+
+def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "note.txt").write_text("keep me")
+
+    with pytest.raises(UserError, match=r"mine exists already and is not empty: .*remove it"):
+        demo.draw(tmp_path / "mine", count=60, workers=1)
+
+    assert [p.name for p in tmp_path.rglob("*")] == ["mine", "note.txt"]
+
+
+def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+
+    demo.draw(tmp_path / "empty", count=54, workers=1)
+
+    assert len(list((tmp_path / "empty").rglob("*.jpg"))) == 54
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"count": 53}, "--count 53 is too few: .* at least 54"),
+        ({"photos": 1.5}, "--photos 1.5 is not a share"),
+        ({"workers": 0}, "--workers 0 draws nothing"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(tmp_path: Path, arguments: dict, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        demo.draw(tmp_path / "cards", **arguments)
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_left_when_drawing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(demo, "draw_card", fail)
+
+    with pytest.raises(OSError, match="No space left"):
+        demo.draw(tmp_path / "cards", count=60, workers=1)
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_left_after_ctrl_c(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "trainer.cli",
+        "data",
+        "demo",
+        str(tmp_path / "cards"),
+        "--count",
+        "5000",
+        "--workers",
+        "2",
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.rglob("*.jpg")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert not list(tmp_path.iterdir())
