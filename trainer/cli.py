@@ -3,9 +3,11 @@
 import importlib
 import logging
 import os
+import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from trainer.errors import UserError
 
@@ -60,10 +62,22 @@ def run(name: str, args: list[str]) -> int:
     prog = f"manasight {name}"
     if function == "main":
         return target(args, prog=prog) or 0
-    from jsonargparse import auto_cli
-
-    auto_cli(target, args=args, prog=prog)
+    target(**parse(target, args, prog))
     return 0
+
+
+def parse(target: Callable[..., None], args: list[str], prog: str) -> dict[str, Any]:
+    """The arguments that a function's signature and docstring ask for. A bool needs no value: `--check` is enough."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog=prog, description=(target.__doc__ or "").partition("\n\n")[0])
+    parser.add_argument("--config", action="config", help="a YAML file with any of these options")
+    parser.add_function_arguments(target, as_positional=True)
+    for action in parser._actions:
+        if action.default is False:
+            action.nargs, action.const = "?", True
+    config = parser.instantiate(parser.parse_args(args))
+    return {name: value for name, value in vars(config).items() if name != "config"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,9 +89,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args[0] == "--version":
         print(version())
         return 0
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what cleans up behind itself gets to do so
     if not os.environ.get("MANASIGHT_DEBUG"):
+        # What libraries say while they load and start; MANASIGHT_DEBUG=1 lets it through.
         warnings.simplefilter("ignore")
+        logging.disable(logging.INFO)
     try:
         return run(*find_command(args))
     except UserError as error:

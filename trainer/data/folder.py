@@ -1,0 +1,182 @@
+"""Reads a folder of images in which every sub-folder's name is a set of labels: `<root>/<label>-<label>/*.jpg`."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torchvision.datasets import VisionDataset
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from trainer.data.image import UNREADABLE, load_rgb, unreadable_images
+from trainer.errors import UserError
+
+SPLITS = ("train", "val", "test")
+
+
+def label_set(name: str, separator: str = "-") -> tuple[str, ...]:
+    """The labels in a folder's name, sorted: `creature-black` and `black-creature` are the same set.
+
+    Raises:
+        UserError: if a label is empty or stands twice.
+    """
+    labels = name.split(separator) if separator else [name]
+    if not all(label.strip() for label in labels):
+        raise UserError(f"folder '{name}' has an empty label; name it <label>{separator}<label> with one '{separator}'")
+    repeated = [label for label, times in Counter(labels).items() if times > 1]
+    if repeated:
+        raise UserError(f"folder '{name}' names the label '{repeated[0]}' twice; name each label once")
+    return tuple(sorted(labels))
+
+
+def label_folders(root: Path, separator: str = "-") -> dict[Path, tuple[str, ...]]:
+    """The label folders directly below `root`, sorted by name, with their label sets. Hidden folders are left out.
+
+    Raises:
+        UserError: if there is no such folder, a name is no label set, or two labels differ only in case.
+    """
+    if not root.is_dir():
+        raise UserError(f"there is no folder '{root}'; give a folder that holds one folder of images per label set")
+    folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not folders:
+        raise UserError(f"'{root}' has no label folders; put the images into folders named <label>{separator}<label>")
+    label_sets = {folder: label_set(folder.name, separator) for folder in folders}
+    spellings: dict[str, set[str]] = defaultdict(set)
+    for labels in label_sets.values():
+        for label in labels:
+            spellings[label.casefold()].add(label)
+    for variants in spellings.values():
+        if len(variants) > 1:
+            raise UserError(f"labels in '{root}' differ only in case: {', '.join(sorted(variants))}; use one spelling")
+    return label_sets
+
+
+def list_images(folder: Path, root: Path, extensions: Sequence[str] = IMG_EXTENSIONS) -> list[Path]:
+    """The image files directly in `folder`, sorted by name. Hidden files and other file types are left out.
+
+    Raises:
+        UserError: if a link leads out of `root`.
+    """
+    files = sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in extensions and not path.name.startswith(".")
+    )
+    top = root.resolve()
+    for path in (folder, *files):
+        if path.is_symlink() and not path.resolve().is_relative_to(top):
+            raise UserError(f"'{path}' is a link that leaves '{root}'; copy the file there instead")
+    return files
+
+
+class MultiLabelImageFolder(VisionDataset):
+    """A data set of images whose folder names their labels.
+
+    Items are `(image, target)`: the image as `loader` and `transform` leave it (by default a PIL image in RGB), the
+    target a multi-hot float32 tensor of shape `[C]`.
+
+    Attributes:
+        classes: the label names, sorted; the order of the columns of every target.
+        class_to_idx: label name → column.
+        samples: per image its path and its tuple of columns.
+        targets: float32 tensor `[N, C]`.
+        label_sets: per image its tuple of label names, sorted.
+        dropped: per image that `drop_unreadable` left out, its path and why.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        transform: Callable[[Any], Any] | None = None,
+        target_transform: Callable[[Any], Any] | None = None,
+        loader: Callable[[Path], Any] = load_rgb,
+        separator: str = "-",
+        classes: Sequence[str] | None = None,
+        drop_unreadable: bool = False,
+    ) -> None:
+        """Scan `root`.
+
+        Args:
+            root: the folder that holds one folder per label set.
+            transform: called with each loaded image.
+            target_transform: called with each target.
+            loader: path → image.
+            separator: what stands between the labels in a folder's name.
+            classes: the classes of the training split, which this one must have all and no others.
+            drop_unreadable: leave out images that cannot be decoded (every one is decoded once) instead of refusing.
+
+        Raises:
+            UserError: for anything that would make the labels or the images other than the user thinks.
+        """
+        super().__init__(str(root), transform=transform, target_transform=target_transform)
+        self.loader = loader
+        folder = Path(root)
+        label_sets = label_folders(folder, separator)
+        files = {path: list_images(path, folder) for path in label_sets}
+        empty = [path for path, images in files.items() if not images]
+        if empty:
+            nested = any(child.is_dir() for path in empty for child in path.iterdir())
+            hint = "images must lie directly in a label folder" if nested else "fill or remove them"
+            raise UserError(f"no images in {_names(path.name for path in empty)} of '{folder}'; {hint}")
+        found = sorted({label for labels in label_sets.values() for label in labels})
+        self.classes = list(classes) if classes is not None else found
+        _check_same_classes(found, self.classes, folder)
+        self.class_to_idx = {label: index for index, label in enumerate(self.classes)}
+
+        paths = [path for images in files.values() for path in images]
+        # Decoding everything takes time: without `drop_unreadable` only size and header are looked at here.
+        bad = dict(unreadable_images(paths, decode=drop_unreadable))
+        if bad and not drop_unreadable:
+            raise UserError(
+                f"{len(bad)} unreadable images in '{folder}': {_names(str(path.relative_to(folder)) for path in bad)}; "
+                f"list all with `manasight data describe {folder} --check`, mend or remove them, or set drop_unreadable"
+            )
+        self.dropped = sorted(bad.items())
+        self.samples: list[tuple[str, tuple[int, ...]]] = []
+        self.label_sets: list[tuple[str, ...]] = []
+        for path, images in files.items():
+            columns = tuple(self.class_to_idx[label] for label in label_sets[path])
+            kept = [image for image in images if image not in bad]
+            self.samples += [(str(image), columns) for image in kept]
+            self.label_sets += [label_sets[path]] * len(kept)
+        if not self.samples:
+            raise UserError(f"every image in '{folder}' is unreadable; check that they are images")
+        self.targets = torch.zeros(len(self.samples), len(self.classes))
+        for row, (_, columns) in enumerate(self.samples):
+            self.targets[row, list(columns)] = 1.0
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        """The image and the target at `index`.
+
+        Raises:
+            UserError: if the image cannot be decoded.
+        """
+        path = self.samples[index][0]
+        try:
+            image = self.loader(Path(path))
+        except UNREADABLE as error:
+            raise UserError(f"cannot read image '{path}' ({error}); see `manasight data describe --check`") from error
+        if self.transform is not None:
+            image = self.transform(image)
+        target: Any = self.targets[index]
+        if self.target_transform is not None:
+            target = self.target_transform(target)
+        return image, target
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+
+def _check_same_classes(found: Sequence[str], expected: Sequence[str], folder: Path) -> None:
+    lacking = sorted(set(expected) - set(found))
+    if lacking:
+        raise UserError(f"'{folder}' lacks {_names(lacking)}, which training has; every split needs every class")
+    unknown = sorted(set(found) - set(expected))
+    if unknown:
+        raise UserError(f"'{folder}' has {_names(unknown)}, which training lacks; every split needs the same classes")
+
+
+def _names(names: Any, most: int = 20) -> str:
+    """`'a', 'b' and 3 more`, for a sentence."""
+    names = list(names)
+    shown = ", ".join(f"'{name}'" for name in names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

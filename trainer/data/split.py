@@ -1,0 +1,150 @@
+"""Splits labelled images into train, val and test, so that no split holds a near copy of another's image."""
+
+import os
+import random
+import shutil
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+import imagehash
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from tqdm import tqdm
+
+from trainer.data.folder import SPLITS, MultiLabelImageFolder, label_folders
+from trainer.data.image import load_rgb
+from trainer.data.staging import staged_folder
+from trainer.errors import UserError
+
+
+def split(
+    root: Path,
+    out: Path,
+    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
+    seed: int = 0,
+    separator: str = "-",
+    mode: Literal["copy", "link"] = "copy",
+    near_duplicate_bits: int = 20,
+    drop_unreadable: bool = False,
+) -> None:
+    """Split `root/<label>-<label>/*` into `out/{train,val,test}/<label>-<label>/*`, stratified by label set.
+
+    Images that look alike (a difference hash within a few bits) stay in one split, so that the test set is honest.
+
+    Args:
+        root: the labelled images.
+        out: the new folder; it must not exist or be empty.
+        fractions: of train, val and test; they add up to 1.
+        seed: the same seed splits the same images the same way.
+        separator: what stands between labels in a folder's name.
+        mode: copy the files, or make hard links, which take no space.
+        near_duplicate_bits: how many of 256 hash bits may differ between near duplicates; -1 ignores them. On 564 card
+            scans a smaller, recompressed copy differs in at most 16, another card in at least 35.
+        drop_unreadable: leave out images that cannot be decoded.
+    """
+    if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise UserError(f"fractions {fractions} must be above 0 and add up to 1, as 0.7 0.15 0.15 do")
+    with staged_folder(out) as staging:
+        dataset = MultiLabelImageFolder(root, separator=separator, drop_unreadable=drop_unreadable)
+        if near_duplicate_bits >= 0:
+            groups = near_duplicates([Path(path) for path, _ in dataset.samples], near_duplicate_bits)
+        else:
+            groups = np.arange(len(dataset))
+        parts = assign(dataset.label_sets, groups.tolist(), fractions, seed)
+        for (path, _), part in zip(tqdm(dataset.samples, desc="splitting", unit="image"), parts, strict=True):
+            source = Path(path)
+            target = staging / SPLITS[part] / source.parent.name / source.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _place(source, target, mode)
+        _check_every_class(staging, root, dataset.classes, separator)
+    if dataset.dropped:
+        print(f"left out {len(dataset.dropped)} unreadable images")
+    together = len(dataset) - len(set(groups.tolist()))
+    counts = ", ".join(f"{name} {parts.count(part)}" for part, name in enumerate(SPLITS))
+    print(f"{counts} images; {together} near duplicates kept together")
+    print(f"results: {out}")
+
+
+def near_duplicates(paths: Sequence[Path], bits: int) -> np.ndarray:
+    """Group images that look alike.
+
+    Args:
+        paths: `N` image files.
+        bits: images are linked if their 256-bit difference hashes differ in at most this many bits.
+
+    Returns:
+        int32 `[N]`: the group of each image; linked images, also over a third, share one.
+    """
+    with ThreadPoolExecutor() as pool:
+        hash_image = lambda path: imagehash.dhash(load_rgb(path, (64, 64)), hash_size=16).hash.ravel()  # noqa: E731
+        hashes = list(tqdm(pool.map(hash_image, paths), total=len(paths), desc="comparing", unit="image"))
+    packed = np.packbits(np.array(hashes), axis=1).view(np.uint64)
+    rows, columns = [], []
+    for index in range(len(packed)):
+        distance = np.bitwise_count(packed[index + 1 :] ^ packed[index]).sum(axis=1)
+        near = np.flatnonzero(distance <= bits) + index + 1
+        rows += [index] * len(near)
+        columns += near.tolist()
+    graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(len(packed), len(packed)))
+    return connected_components(graph, directed=False)[1]
+
+
+def assign(
+    label_sets: Sequence[tuple[str, ...]], groups: Sequence[int], fractions: Sequence[float], seed: int
+) -> list[int]:
+    """Give every image a split: per label set as close to `fractions` as whole groups allow.
+
+    Returns:
+        per image 0 (train), 1 (val) or 2 (test).
+    """
+    members: dict[int, list[int]] = defaultdict(list)
+    for index, group in enumerate(groups):
+        members[group].append(index)
+    # A group that spans label sets (the same picture under two labels) counts for its first one.
+    strata: dict[tuple[str, ...], list[list[int]]] = defaultdict(list)
+    for indices in members.values():
+        strata[label_sets[indices[0]]].append(indices)
+    parts = [0] * len(label_sets)
+    rng = random.Random(seed)
+    for stratum in sorted(strata):
+        clusters = strata[stratum]
+        rng.shuffle(clusters)
+        clusters.sort(key=len, reverse=True)  # stable: large groups first, while every split has room for them
+        total = sum(map(len, clusters))
+        wanted = [fraction * total for fraction in fractions]
+        filled = [0] * len(fractions)
+        for number, indices in enumerate(clusters):
+            # The last groups go to splits that have nothing yet: every split needs every class.
+            bare = [part for part in range(len(fractions)) if filled[part] == 0]
+            open_parts = bare if len(bare) >= len(clusters) - number else range(len(fractions))
+            part = max(open_parts, key=lambda candidate: (wanted[candidate] - filled[candidate]) / wanted[candidate])
+            filled[part] += len(indices)
+            for index in indices:
+                parts[index] = part
+    return parts
+
+
+def _check_every_class(staging: Path, root: Path, classes: list[str], separator: str) -> None:
+    """Every split needs every class; with too few different images of one it cannot have it."""
+    for name in SPLITS:
+        folders = label_folders(staging / name, separator) if (staging / name).is_dir() else {}
+        lacking = sorted(set(classes) - {label for labels in folders.values() for label in labels})
+        if lacking:
+            raise UserError(
+                f"'{root}' has too few different images of '{lacking[0]}' for a {name} split; add images (at least 3, "
+                f"no near copies) or ignore near copies with --near_duplicate_bits -1"
+            )
+
+
+def _place(source: Path, target: Path, mode: str) -> None:
+    if mode == "link":
+        try:
+            os.link(source.resolve(), target)
+        except OSError as error:
+            raise UserError(f"cannot link '{source}' to '{target}' ({error.strerror}); use --mode copy") from error
+    else:
+        shutil.copyfile(source, target)

@@ -1,0 +1,124 @@
+"""Where runs are tracked and their files lie: an MLflow server if one is named, else SQLite and a local folder."""
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import mlflow
+from mlflow.exceptions import MlflowException
+
+from trainer.errors import UserError
+
+MODEL_NAME = os.environ.get("MANASIGHT_MODEL_NAME", "manasight")
+
+
+def home() -> Path:
+    """The folder of everything that runs leave behind: `MANASIGHT_HOME`, by default `./.manasight`."""
+    return Path(os.environ.get("MANASIGHT_HOME", ".manasight"))
+
+
+def connect() -> mlflow.MlflowClient:
+    """Point MLflow at `MLFLOW_TRACKING_URI`, by default at SQLite in `home()`, and try it.
+
+    Raises:
+        UserError: if nobody answers there.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        home().mkdir(parents=True, exist_ok=True)
+        uri = f"sqlite:///{home().resolve() / 'mlflow.db'}"
+    mlflow.set_tracking_uri(uri)
+    client = mlflow.MlflowClient()
+    try:
+        client.search_experiments(max_results=1)
+    except MlflowException as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"MLflow at '{uri}' does not answer: {reason}; check MLFLOW_TRACKING_URI") from error
+    return client
+
+
+def experiment_id(client: mlflow.MlflowClient, name: str) -> str:
+    """The id of an experiment, which is made if there is none of that name.
+
+    Raises:
+        UserError: if the experiment was deleted.
+    """
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        local = mlflow.get_tracking_uri().startswith("sqlite:")
+        # A server keeps artifacts where it was told to; without one they lie beside the database.
+        location = (home().resolve() / "artifacts").as_uri() if local else None
+        return client.create_experiment(name, artifact_location=location)
+    if found.lifecycle_stage == "deleted":
+        raise UserError(f"the MLflow experiment '{name}' was deleted; restore it in MLflow or choose another name")
+    return found.experiment_id
+
+
+def run_folder(run_id: str) -> Path:
+    """The local folder of a run's checkpoints and reports."""
+    return home() / "runs" / run_id
+
+
+def remember_run(run_id: str) -> None:
+    """Make a run the one that `latest` means."""
+    marker = home() / "runs" / "latest"
+    temporary = marker.with_suffix(".new")
+    temporary.write_text(run_id)
+    temporary.replace(marker)
+
+
+def find_run(run: str) -> str:
+    """The id of a run whose folder is here.
+
+    Args:
+        run: an id, the beginning of one, or `latest`.
+
+    Raises:
+        UserError: if there is none, or several begin so.
+    """
+    runs = home() / "runs"
+    if run == "latest":
+        marker = runs / "latest"
+        if not marker.is_file():
+            raise UserError(f"there is no run in '{runs}' yet; train one with `manasight fit`")
+        run = marker.read_text().strip()
+    found = [folder.name for folder in runs.glob(f"{run}*") if folder.is_dir()]
+    if len(found) != 1:
+        raise UserError(f"{len(found) or 'no'} runs in '{runs}' begin with '{run}'; name one of them")
+    return found[0]
+
+
+def git_commit() -> str:
+    """The commit of the code: `MANASIGHT_GIT_COMMIT` in an image, else what git says here, else `unknown`."""
+    named = os.environ.get("MANASIGHT_GIT_COMMIT")
+    if named:
+        return named
+    here = Path(__file__).parent
+    try:
+        command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+        return subprocess.run(command, cwd=here, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def fingerprint(root: Path, files: Iterable[Path]) -> str:
+    """A hash of a data set's file names and contents: the same images under the same labels give the same one.
+
+    Args:
+        root: names count from here.
+        files: the images.
+
+    Returns:
+        32 hexadecimal digits of a SHA-256.
+    """
+
+    def line(path: Path) -> str:
+        with path.open("rb") as file:
+            return f"{path.relative_to(root).as_posix()} {hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+    with ThreadPoolExecutor() as pool:
+        lines = sorted(pool.map(line, files))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
