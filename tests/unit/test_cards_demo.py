@@ -78,7 +78,7 @@ def test_pictures_open_as_rgb_in_the_sizes_of_scans(drawn: Path) -> None:
             image.load()
             assert image.mode == "RGB"
             assert min(image.size) >= 130
-            assert max(image.size) <= 900
+            assert max(image.size) <= 700
 
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:

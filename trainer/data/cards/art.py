@@ -15,8 +15,8 @@ RGB = tuple[int, int, int]
 def palette(rnd: Random) -> list[RGB]:
     """Five colours that belong together: few hues, their own range of saturation and value."""
     hue, spread = rnd.random(), rnd.choice((0.03, 0.08, 0.2, 0.5, 1.0))
-    vivid, dark = rnd.uniform(0.05, 1.0), rnd.choice((0.0, 0.05, 0.2))
-    light = rnd.uniform(max(0.45, dark + 0.3), 1.0)
+    vivid, dark = rnd.betavariate(1.2, 1.9), rnd.choice((0.0, 0.05, 0.2))
+    light = rnd.uniform(max(0.5, dark + 0.3), 1.0)
     values = [dark + (light - dark) * v for v in (0.02, 0.25, 0.5, 0.75, 1.0)]
     colours = []
     for value in values:
@@ -140,6 +140,34 @@ def _mirrored(rnd: Random, draw: ImageDraw.ImageDraw, colours: list[RGB], w: int
 THINGS = (_ridges, _trunks, _walls, _figure, _figure, _figure, _shards, _strokes, _orbs, _mirrored)
 
 
+def _paintwork(rnd: Random, w: int, h: int) -> Image.Image:
+    """Clouds of paint: fractal light and dark, each tone in its own colour."""
+    tones = [
+        patch(rnd, rnd.choice(("cloud", "cloud", "stone", "marble")), w, h, rnd.uniform(0.3, 1.6)) for _ in range(2)
+    ]
+    mixed = tones[0] + rnd.uniform(0, 0.8) * tones[1]
+    tone = Image.fromarray(np.clip(127 + rnd.uniform(30, 70) * mixed, 0, 255).astype(np.uint8))
+    stops = np.linspace(0, 255, 5)
+    colours = np.array(sorted(palette(rnd), key=sum))
+    return Image.merge(
+        "RGB", [tone.point(np.interp(range(256), stops, colours[:, i]).astype(int).tolist()) for i in range(3)]
+    )
+
+
+def _brush(rnd: Random, image: Image.Image) -> None:
+    """Hundreds of short strokes, each in the colour that it covers, a little lighter or darker."""
+    draw, (w, h) = ImageDraw.Draw(image), image.size
+    seen, turn, curl = image.load(), rnd.uniform(0, math.tau), rnd.uniform(0, 6)
+    reach, spread, random = rnd.uniform(3, 9), rnd.uniform(15, 45), rnd.random
+    thick = rnd.choice((1, 1, 2, 3))
+    for _ in range(rnd.randint(60, 260)):
+        x, y, lift = random() * w, random() * h, (random() - 0.5) * 2 * spread
+        angle = turn + curl * (x / w + y / h) + random()
+        r, g, b = seen[int(x), int(y)]
+        dx, dy = reach * math.cos(angle), reach * math.sin(angle)
+        draw.line((x - dx, y - dy, x + dx, y + dy), (int(r + lift), int(g + lift), int(b + lift)), thick)
+
+
 def _light(rnd: Random, image: Image.Image, w: int, h: int) -> Image.Image:
     """Brush the scene: bend its edges, shade its surfaces, light it from one side, set its tone."""
     pixels = np.asarray(image)
@@ -149,7 +177,7 @@ def _light(rnd: Random, image: Image.Image, w: int, h: int) -> Image.Image:
     rows = np.clip(np.arange(h)[:, None] + dy, 0, h - 1)
     cols = np.clip(np.arange(w)[None, :] + dx, 0, w - 1)
     scene = pixels[rows, cols].astype(np.float32)
-    relief = rnd.uniform(0.05, 0.3) * patch(
+    relief = rnd.uniform(0.08, 0.35) * patch(
         rnd, rnd.choice(("cloud", "stone", "fibre", "marble")), w, h, rnd.uniform(0.4, 1.5)
     )
     relief += rnd.uniform(0.0, 0.12) * patch(rnd, "grain", w, h)
@@ -157,10 +185,10 @@ def _light(rnd: Random, image: Image.Image, w: int, h: int) -> Image.Image:
     lamp = np.exp(
         -(((x / w - rnd.random()) / rnd.uniform(0.2, 0.6)) ** 2 + ((y / h - rnd.random()) / rnd.uniform(0.2, 0.6)) ** 2)
     )
-    scene *= (1 + relief + rnd.uniform(-0.4, 0.9) * (lamp - 0.4))[..., None]
+    scene *= (1 + relief + rnd.uniform(-0.4, 0.9) * (lamp - 0.3))[..., None]
     if rnd.random() < 0.4:
         scene += (lamp**2)[..., None] * np.array([rnd.uniform(0, 160) for _ in range(3)], np.float32)
-    scene = np.clip(scene / 255, 0, 1) ** rnd.uniform(0.7, 1.5)
+    scene = np.clip(scene / 255, 0, 1) ** rnd.uniform(0.55, 1.25)
     return Image.fromarray((scene * 255).astype(np.uint8))
 
 
@@ -171,8 +199,12 @@ def paint(rnd: Random, width: int, height: int) -> Image.Image:
     colours = palette(rnd)
     if rnd.random() < 0.35:
         colours += palette(rnd)
-    image = _background(rnd, colours, w, h)
+    image = _paintwork(rnd, w, h) if rnd.random() < 0.5 else _background(rnd, colours, w, h)
     draw = ImageDraw.Draw(image)
-    for thing in rnd.sample(THINGS, rnd.randint(1, 4)):
+    for thing in rnd.choices(THINGS, k=rnd.randint(1, 5)):
         thing(rnd, draw, colours, w, h)
+    if rnd.random() < 0.4:
+        image = Image.blend(image, _paintwork(rnd, w, h), rnd.uniform(0.1, 0.6))
+    if rnd.random() < 0.7:
+        _brush(rnd, image)
     return _light(rnd, image, w, h).resize((width, height), Image.Resampling.BILINEAR)

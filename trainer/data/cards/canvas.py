@@ -62,14 +62,16 @@ class Canvas:
         """Fill a box with a textured colour; `slope` lights it from above, `alpha` < 1 lets through."""
         x0, y0, x1, y1 = self.box(box)
         width, height = x1 - x0, y1 - y0
-        shade = 1 + amount * patch(self.rnd, kind, width, height, zoom * self.scale / 0.7)
+        shade = amount * patch(self.rnd, kind, width, height, zoom * self.scale / 0.7)
         if slope:
             shade += np.linspace(slope, -slope, height, dtype=np.float32)[:, None]
-        pixels = np.clip(shade[..., None] * np.array(colour, np.float32), 0, 255).astype(np.uint8)
+        # One byte of shade per pixel, coloured by a table per channel: a third of the work of colouring in floats.
+        grey = Image.fromarray(np.clip(128 + shade * 256, 0, 255).astype(np.uint8))
+        panel = Image.merge("RGB", [grey.point([min(255, c * (v + 128) // 256) for v in range(256)]) for c in colour])
         mask = _rounded(width, height, self.px(radius))
         if alpha < 1:
-            mask = mask.point(lambda v: int(v * alpha))
-        self.image.paste(Image.fromarray(pixels), (x0, y0), mask)
+            mask = mask.point([int(v * alpha) for v in range(256)])
+        self.image.paste(panel, (x0, y0), mask)
 
     def outline(self, box: Box, colour: RGB, thick: float = 2, radius: float = 0) -> None:
         """Draw the edge of a box."""

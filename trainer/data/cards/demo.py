@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from trainer.data.cards import frames
 from trainer.data.cards.camera import shoot
-from trainer.data.cards.card import compose
+from trainer.data.cards.card import design
 from trainer.errors import UserError
 
 COLOURS = ("black", "blue", "green", "red", "white")
@@ -56,7 +57,8 @@ def plan(count: int) -> list[Job]:
 def draw_card(job: Job, root: Path, seed: int, photos: float) -> None:
     """Draw one card. Its random numbers depend on the seed, the label set and the index, on nothing else."""
     rnd = Random(f"{seed}/{job.label_set}/{job.index}")
-    image, quality = shoot(rnd, compose(rnd, frozenset(job.label_set.split("-"))), photo=rnd.random() < photos)
+    card = frames.draw(rnd, design(rnd, frozenset(job.label_set.split("-"))))
+    image, quality = shoot(rnd, card, photo=rnd.random() < photos)
     image.save(root / job.path, quality=quality)
 
 

@@ -7,14 +7,27 @@ from random import Random
 import matplotlib
 from PIL import ImageFont
 
+
+def _words(line: str) -> tuple[str, ...]:
+    return tuple(line.split())
+
+
 RULES = ("STIXGeneral", "STIXGeneral", "STIXGeneral", "DejaVuSerif")
 ITALIC = {"STIXGeneral": "STIXGeneralItalic", "DejaVuSerif": "DejaVuSerif-Italic"}
 BOLD_TITLES = ("STIXGeneralBol", "STIXGeneralBol", "DejaVuSerif-Bold", "DejaVuSans-Bold", "cmb10")
 PLAIN_TITLES = ("STIXGeneral", "STIXGeneralBol", "cmr10", "DejaVuSerif")
 
-SYLLABLES = ["ar", "bel", "cor", "dar", "el", "fen", "gal", "hor", "il", "jor", "kan", "lor", "mir", "nal", "or", "pal", "quen", "ros", "sel", "tor", "ul", "ven", "wyn", "yar", "zan", "ash", "brim", "crag", "dusk", "ember", "frost", "grim", "hollow", "iron", "moss", "night", "storm", "thorn"]
-NOUNS = ["Warden", "Seeker", "Beast", "Oracle", "Keeper", "Hound", "Titan", "Charm", "Blade", "Gate", "Tide", "Ritual", "Echo", "Garden", "Engine", "Compass", "Vow", "Strike", "Veil", "Rider", "Sentinel", "Scholar", "Serpent", "Drake", "Colossus", "Bloom", "Gale", "Pact", "Mirror", "Lantern"]
-KINDS = ["Human", "Elf", "Goblin", "Wizard", "Knight", "Spirit", "Drake", "Wolf", "Giant", "Merfolk", "Zombie", "Angel", "Soldier", "Druid", "Rogue", "Bird", "Cat", "Golem"]
+SYLLABLES = _words(
+    "ar bel cor dar el fen gal hor il jor kan lor mir nal or pal quen ros sel tor ul ven wyn yar zan ash brim "
+    "crag dusk ember frost grim hollow iron moss night storm thorn"
+)
+NOUNS = _words(
+    "Warden Seeker Beast Oracle Keeper Hound Titan Charm Blade Gate Tide Ritual Echo Garden Engine Compass Vow "
+    "Strike Veil Rider Sentinel Scholar Serpent Drake Colossus Bloom Gale Pact Mirror Lantern"
+)
+KINDS = _words(
+    "Human Elf Goblin Wizard Knight Spirit Drake Wolf Giant Merfolk Zombie Angel Soldier Druid Rogue Bird Cat Golem"
+)
 SENTENCES = tuple(
     tuple(sentence.split())
     for sentence in (
