@@ -1,0 +1,114 @@
+"""Turns the bytes of a picture, whatever they are, into an upright RGB image or one sentence that says why not."""
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps
+
+# One picture: enough for a phone's 50 megapixels, little enough that decoding it needs neither seconds nor gigabytes.
+MAX_BYTES = 32 * 1024**2
+MAX_PIXELS = 50_000_000
+# An honest progressive JPEG has about ten scans; one with hundreds keeps a decoder busy for minutes.
+MAX_JPEG_SCANS = 64
+
+# What people keep pictures in: Pillow also reads formats that start other programs (EPS) or decode very slowly.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "ICO")
+EXTENSIONS = ("jpg", "jpeg", "png", "webp", "avif", "gif", "bmp", "tif", "tiff", "ppm", "pgm", "ico")
+
+
+class ImageError(Exception):
+    """A picture that cannot be used; the message is a sentence for the person who sent it."""
+
+
+def decode(data: bytes) -> Image.Image:
+    """The first frame of a picture as an upright RGB image; transparency becomes white.
+
+    Raises:
+        ImageError: if the bytes are empty, too many, no picture, damaged, or would become too large.
+    """
+    if not data:
+        raise ImageError("The file is empty.")
+    if len(data) > MAX_BYTES:
+        raise ImageError(f"The file has {len(data) / 1024**2:.0f} MB; at most {MAX_BYTES // 1024**2} MB are read.")
+    if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_JPEG_SCANS:
+        raise ImageError("This JPEG has too many scans to be read safely.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # damaged tags and large sizes are judged here, not on stderr
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise ImageError(
+                    f"The picture has {width} × {height} pixels; at most {MAX_PIXELS // 10**6} megapixels are read."
+                )
+            image.load()
+            return to_rgb(ImageOps.exif_transpose(image))
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"The picture is larger than {MAX_PIXELS // 10**6} megapixels.") from error
+    except Image.UnidentifiedImageError as error:
+        raise ImageError(_describe_stranger(data)) from error
+    except (
+        Exception
+    ) as error:  # Pillow's decoders raise anything for damaged bytes: OSError, ValueError, struct.error, …
+        raise ImageError("The picture is damaged or incomplete.") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any mode of Pillow as RGB: 16-bit and floating point scaled to 8 bit, transparency over white."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        values = np.asarray(image, dtype=np.float32)
+        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+        # Integers hold 8 or 16 bits; floats are 0..1 by convention unless they say otherwise.
+        top = float(values.max(initial=0.0))
+        white = 1.0 if image.mode == "F" and top <= 1 else 255.0 if image.mode != "I;16" and top <= 255 else 65535.0
+        image = Image.fromarray((np.clip(values / white, 0, 1) * 255 + 0.5).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def to_input(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    """Resize an RGB image to `(height, width)` as the trainer does; uint8 `[height, width, 3]`.
+
+    Pillow's bilinear filter widens with the scale, so that it antialiases; without that, probabilities move by 0.035.
+    """
+    height, width = size
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def overlay(image: Image.Image, activation_map: np.ndarray, top: float) -> Image.Image:
+    """Lay a class activation map over a picture: bright where the model found the class, dimmed grey elsewhere.
+
+    Args:
+        image: RGB, any size; the result has the same size.
+        activation_map: float32 `[h, w]`; only what is positive is shown.
+        top: the value that gets the full colour, e.g. the largest over all classes of this picture.
+    """
+    strength = np.clip(activation_map / top, 0, 1) if top > 0 else np.zeros_like(activation_map)
+    mask = Image.fromarray((strength * 255).astype(np.uint8)).resize(image.size, Image.Resampling.BICUBIC)
+    level = np.asarray(mask, dtype=np.float32) / 255
+    # From violet over orange to yellow: lightness rises with the value, so that it reads without colour too.
+    stops = np.array([0.0, 0.35, 0.7, 1.0])
+    ramp = np.array([[60, 20, 110], [190, 50, 90], [250, 140, 30], [255, 240, 120]], dtype=np.float32)
+    colour = np.stack([np.interp(level, stops, channel) for channel in ramp.T], axis=-1)
+    dimmed = 0.55 * np.asarray(image.convert("L").convert("RGB"), dtype=np.float32)
+    weight = (0.85 * np.sqrt(level))[..., None]
+    return Image.fromarray((dimmed * (1 - weight) + colour * weight).astype(np.uint8))
+
+
+def _describe_stranger(data: bytes) -> str:
+    """What a file seems to be, when it is no picture that is read here."""
+    start = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if b"<svg" in start:
+        return "This is an SVG drawing; save it as PNG first."
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "This is a web page, not a picture."
+    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"):
+        return "HEIC pictures cannot be read here; save it as JPEG first."
+    if start.startswith(b"%pdf"):
+        return "This is a PDF, not a picture."
+    return "This is not a picture in a format that is read here."

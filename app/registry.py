@@ -1,0 +1,164 @@
+"""Asks an MLflow server which model version is the champion and downloads its file, by two documented REST calls.
+
+By `requests`, which Streamlit brings, and not by MLflow's slim client: that one adds 104 MB to an image, takes 4 s and
+120 MB of memory to import, and does the same two calls.
+"""
+
+import os
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import requests
+
+MAX_MODEL_BYTES = 512 * 1024**2
+# Seconds to connect, and seconds without a byte: a server that hangs must not hold the next check up for long.
+TIMEOUT = (5, 30)
+ARTIFACT = "model.onnx"
+# The trainer writes the digest of the exported file here; a version without it is checked by its test inference alone.
+DIGEST_TAG = "manasight.sha256"
+
+
+class RegistryError(Exception):
+    """The registry did not give what was asked for; the message is a sentence for the page."""
+
+
+@dataclass(frozen=True)
+class Champion:
+    """A registered model version that carries the alias.
+
+    Attributes:
+        name, version: as registered; a version is a number written as text.
+        created: milliseconds since 1970; tells a version from one that was deleted and registered again.
+        run_id: the MLflow run, empty if the version has none.
+        sha256: hexadecimal digest of the file, empty if the version does not say.
+        run_url: address of the run on the MLflow page, empty if it is not known.
+    """
+
+    name: str
+    version: str
+    created: int
+    run_id: str
+    sha256: str
+    run_url: str
+
+    def as_json(self) -> dict[str, Any]:
+        """A JSON object that `Champion(**object)` reads again."""
+        return asdict(self)
+
+
+class Registry:
+    """One registered model on one MLflow server."""
+
+    def __init__(self, uri: str, name: str, page: str = "", alias: str = "champion") -> None:
+        """Nothing is asked yet.
+
+        Args:
+            uri: address of the tracking server, http or https.
+            name: of the registered model.
+            page: address of the MLflow page as a browser reaches it; `uri` if empty.
+            alias: that marks the version to serve.
+        """
+        self.uri = uri.rstrip("/")
+        self.name = name
+        self.alias = alias
+        self.page = (page or uri).rstrip("/")
+        self._session = requests.Session()
+        token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+        user = os.environ.get("MLFLOW_TRACKING_USERNAME")
+        if token:
+            self._session.headers["Authorization"] = f"Bearer {token}"
+        elif user:
+            self._session.auth = (user, os.environ.get("MLFLOW_TRACKING_PASSWORD", ""))
+
+    def champion(self) -> Champion | None:
+        """The version that carries the alias now, or None if there is none.
+
+        Raises:
+            RegistryError: if MLflow cannot be reached or does not answer as MLflow does.
+        """
+        answer = self._get("/api/2.0/mlflow/registered-models/alias", {"name": self.name, "alias": self.alias})
+        if answer.status_code == 404 or _error_code(answer) == "INVALID_PARAMETER_VALUE":
+            return None
+        found = self._json(answer).get("model_version")
+        if not isinstance(found, dict) or "version" not in found:
+            raise RegistryError(f"{self.uri} did not answer as MLflow does.")
+        tags = {tag.get("key"): tag.get("value") for tag in found.get("tags", [])}
+        run_id = found.get("run_id", "")
+        return Champion(
+            name=self.name,
+            version=str(found["version"]),
+            created=int(found.get("creation_timestamp", 0)),
+            run_id=run_id,
+            sha256=tags.get(DIGEST_TAG) or "",
+            run_url=self._run_url(run_id),
+        )
+
+    def download(self, champion: Champion) -> bytes:
+        """The bytes of a version's model.onnx.
+
+        Raises:
+            RegistryError: if it cannot be fetched whole, or is larger than any model that this app would serve.
+        """
+        query = {"name": champion.name, "version": champion.version, "path": ARTIFACT}
+        answer = self._get("/model-versions/get-artifact", query, stream=True)
+        with answer:
+            if not answer.ok:
+                raise RegistryError(
+                    f"MLflow has no {ARTIFACT} in version {champion.version} of {champion.name} ({answer.status_code})."
+                )
+            data = bytearray()
+            try:
+                for piece in answer.iter_content(1024**2):
+                    data += piece
+                    if len(data) > MAX_MODEL_BYTES:
+                        raise RegistryError(
+                            f"The file of version {champion.version} is larger than {MAX_MODEL_BYTES // 1024**2} MB."
+                        )
+            except requests.RequestException as error:
+                raise RegistryError(f"The download of version {champion.version} broke off.") from error
+        return bytes(data)
+
+    def _run_url(self, run_id: str) -> str:
+        """Where a browser finds the run; MLflow's page needs the experiment's number for it."""
+        if not run_id:
+            return ""
+        answer = self._get("/api/2.0/mlflow/runs/get", {"run_id": run_id})
+        if not answer.ok:
+            return ""
+        experiment = self._json(answer).get("run", {}).get("info", {}).get("experiment_id", "")
+        return f"{self.page}/#/experiments/{experiment}/runs/{run_id}" if experiment else ""
+
+    def _get(self, path: str, query: dict[str, str], *, stream: bool = False) -> requests.Response:
+        try:
+            answer = self._session.get(self.uri + path, params=query, timeout=TIMEOUT, stream=stream)
+        except requests.RequestException as error:
+            raise RegistryError(f"MLflow at {self.uri} cannot be reached.") from error
+        if answer.status_code in (401, 403):
+            answer.close()
+            raise RegistryError(
+                f"MLflow at {self.uri} refuses this app ({answer.status_code}): set MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD here, or this host's name in MLFLOW_SERVER_ALLOWED_HOSTS there."
+            )
+        return answer
+
+    def _json(self, answer: requests.Response) -> dict[str, Any]:
+        if not answer.ok:
+            raise RegistryError(f"MLflow at {self.uri} answered {answer.status_code}.")
+        try:
+            content = answer.json()
+        except ValueError as error:
+            raise RegistryError(f"{self.uri} did not answer as MLflow does.") from error
+        if not isinstance(content, dict):
+            raise RegistryError(f"{self.uri} did not answer as MLflow does.")
+        return content
+
+
+def _error_code(answer: requests.Response) -> str:
+    """MLflow's name for what went wrong, empty if nothing did or it does not say."""
+    if answer.ok:
+        return ""
+    try:
+        content = answer.json()
+    except ValueError:
+        return ""
+    return str(content.get("error_code", "")) if isinstance(content, dict) else ""

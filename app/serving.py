@@ -1,0 +1,234 @@
+"""The one model that the whole process serves: the file it starts with, then the registry's champion."""
+
+import functools
+import hashlib
+import json
+import logging
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from app.images import to_input
+from app.model import Model, ModelError, Prediction
+from app.registry import Champion, Registry, RegistryError
+
+STARTER = Path(__file__).resolve().parent.parent / "models" / "starter" / "model.onnx"
+log = logging.getLogger("manasight")
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model in use and where it came from.
+
+    Attributes:
+        model: answers.
+        champion: the registered version it is, None for a file.
+    """
+
+    model: Model
+    champion: Champion | None = None
+
+    @property
+    def title(self) -> str:
+        """What people call it: the registered name and version, or the file's name."""
+        if self.champion:
+            return f"{self.champion.name}, version {self.champion.version}"
+        path = Path(self.model.name)
+        return path.parent.name if path.name == "model.onnx" and path.parent.name else path.name
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says.
+
+    Attributes:
+        model: file to serve at start (MANASIGHT_MODEL).
+        tracking_uri: MLflow server whose champion replaces it (MLFLOW_TRACKING_URI), empty for none.
+        registered_name: of the model there (MANASIGHT_MODEL_NAME).
+        mlflow_page: MLflow's address for a browser, if it differs (MANASIGHT_MLFLOW_PAGE).
+        poll_seconds: between two questions to MLflow (MANASIGHT_POLL_SECONDS).
+        keep: folder where the champion is kept for the next start (MANASIGHT_KEEP).
+    """
+
+    model: Path = STARTER
+    tracking_uri: str = ""
+    registered_name: str = "manasight"
+    mlflow_page: str = ""
+    poll_seconds: float = 30.0
+    keep: Path = Path(".manasight/app")
+
+    @classmethod
+    def from_environment(cls) -> "Settings":
+        """Read the environment once; an empty variable counts as not set."""
+        get = os.environ.get
+        return cls(
+            model=Path(get("MANASIGHT_MODEL") or cls.model),
+            tracking_uri=get("MLFLOW_TRACKING_URI") or "",
+            registered_name=get("MANASIGHT_MODEL_NAME") or cls.registered_name,
+            mlflow_page=get("MANASIGHT_MLFLOW_PAGE") or "",
+            poll_seconds=float(get("MANASIGHT_POLL_SECONDS") or cls.poll_seconds),
+            keep=Path(get("MANASIGHT_KEEP") or cls.keep),
+        )
+
+
+class Serving:
+    """Holds the model in use, and follows the registry in a background thread.
+
+    `served` is replaced as a whole, and who predicts holds on to what it read: a swap never mixes two models.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Nothing is loaded before `start`."""
+        self.settings = settings
+        self.served: Served | None = None
+        self.problem = ""  # why no model could be loaded at start
+        self.note = ""  # what the last look at the registry found out of order
+        self._refused: dict[tuple[str, int], str] = {}
+        self._checking = threading.Lock()
+        self._stop = threading.Event()
+        self._watcher: threading.Thread | None = None
+        self.registry: Registry | None = None
+        uri = settings.tracking_uri
+        if uri.startswith(("http://", "https://")):
+            self.registry = Registry(uri, settings.registered_name, settings.mlflow_page)
+        elif uri:
+            self.note = f"MLFLOW_TRACKING_URI is {uri}; champions are fetched from http and https addresses only."
+
+    def start(self) -> None:
+        """Load the champion kept from last time, else the file; then follow the registry. Needs no network."""
+        self.served = self._read_kept() if self.registry else None
+        if self.served is None:
+            try:
+                self.served = Served(Model.from_file(self.settings.model))
+            except ModelError as error:
+                self.problem = str(error)
+                log.error("%s", error)
+        if self.registry:
+            self._watcher = threading.Thread(target=self._watch, name="manasight-registry", daemon=True)
+            self._watcher.start()
+
+    def stop(self) -> None:
+        """End the background thread; what it is downloading is dropped."""
+        self._stop.set()
+
+    def predict(self, images: Sequence[Image.Image]) -> tuple[Served, list[Prediction]]:
+        """Predict RGB images of any size with the model in use, which is returned beside the predictions.
+
+        Raises:
+            ModelError: if there is no model to predict with.
+        """
+        served = self.served
+        if served is None:
+            raise ModelError(self.problem or "The model is still loading.")
+        if not images:
+            return served, []
+        size = served.model.input_size
+        return served, served.model.predict(np.stack([to_input(image, size) for image in images]))
+
+    def check(self) -> bool:
+        """Ask the registry now, and serve its champion if that is another one; True if the model was swapped."""
+        if self.registry is None:
+            return False
+        with self._checking:
+            try:
+                return self._follow(self.registry)
+            except RegistryError as error:
+                self.note = str(error)
+                return False
+
+    def _watch(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.check()
+            except Exception:
+                # The thread has to outlive whatever a server answers; the page keeps the model it has.
+                log.exception("checking the registry failed")
+                self.note = "The registry's answer could not be understood; see the log."
+            self._stop.wait(self.settings.poll_seconds)
+
+    def _follow(self, registry: Registry) -> bool:
+        champion = registry.champion()
+        if champion is None:
+            self.note = f"MLflow has no version of “{registry.name}” with the alias “{registry.alias}” yet."
+            return False
+        key = (champion.version, champion.created)
+        current = self.served.champion if self.served else None
+        if current and (current.version, current.created) == key:
+            self.note = ""
+            return False
+        if key not in self._refused:
+            data = registry.download(champion)
+            try:
+                model = self._verify(data, champion)
+            except ModelError as error:
+                self._refused[key] = f"Version {champion.version} was refused: {error}"
+                log.warning("%s", self._refused[key])
+            else:
+                self.served = Served(model, champion)
+                self.note = self.problem = ""
+                log.info("now serving %s version %s", champion.name, champion.version)
+                self._keep(data, champion)
+                return True
+        self.note = self._refused[key]
+        return False
+
+    def _verify(self, data: bytes, champion: Champion) -> Model:
+        """Raises ModelError unless the bytes are the registered ones and a model that answers."""
+        digest = hashlib.sha256(data).hexdigest()
+        if champion.sha256 and champion.sha256 != digest:
+            raise ModelError(f"its file has the checksum {digest[:12]}…, registered was {champion.sha256[:12]}…")
+        return Model(data, f"{champion.name} version {champion.version}")
+
+    def _kept_folder(self) -> Path:
+        """One folder per registered model, so that two servers never serve each other's champions."""
+        settings = self.settings
+        key = hashlib.sha256(f"{settings.tracking_uri}\n{settings.registered_name}".encode()).hexdigest()[:16]
+        return settings.keep / key
+
+    def _keep(self, data: bytes, champion: Champion) -> None:
+        """Write the champion to disk for the next start; a folder that cannot be written to is no error."""
+        folder = self._kept_folder()
+        digest = hashlib.sha256(data).hexdigest()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _replace(folder / f"{digest}.onnx", data)
+            # The description names its file: whoever reads one sees the other whole, also if this process dies now.
+            _replace(folder / "champion.json", json.dumps({**champion.as_json(), "sha256": digest}).encode())
+            for old in folder.glob("*.onnx"):
+                if old.stem != digest:
+                    old.unlink(missing_ok=True)
+        except OSError as error:
+            log.info("the champion is not kept for the next start: %s", error)
+
+    def _read_kept(self) -> Served | None:
+        """The champion that was kept, or None if there is none or it is damaged."""
+        folder = self._kept_folder()
+        try:
+            champion = Champion(**json.loads((folder / "champion.json").read_text(encoding="utf-8")))
+            data = (folder / f"{champion.sha256}.onnx").read_bytes()
+            return Served(self._verify(data, champion), champion)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, ModelError) as error:
+            log.warning("the kept champion in %s cannot be used: %s", folder, error)
+            return None
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file so that nobody ever sees a part of it."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_bytes(data)
+    temporary.replace(path)
+
+
+@functools.cache
+def serving() -> Serving:
+    """The process's own, made from the environment and started at the first call; every user and request shares it."""
+    shared = Serving(Settings.from_environment())
+    shared.start()
+    return shared

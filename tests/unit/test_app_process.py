@@ -1,0 +1,177 @@
+"""The app as its own process: it starts without a network, answers, opens no outward connection and stops when told."""
+
+import io
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+from PIL import Image
+
+pytestmark = pytest.mark.slow
+
+# Writes down every name that Python looks up and every address that it connects to, in any module and thread.
+AUDIT = """
+import os, sys
+def hook(event, args, _out=open(os.environ["AUDIT_LOG"], "a", buffering=1)):
+    if event == "socket.getaddrinfo":
+        print("lookup", args[0], file=_out)
+    elif event in ("socket.connect", "socket.sendto"):
+        print("connect", args[1], file=_out)
+sys.addaudithook(hook)
+"""
+
+
+def png(colour: str = "red", size: tuple[int, int] = (40, 56)) -> bytes:
+    """A picture of one colour."""
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def app(start_app: Callable, tiny_model: Callable, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of an app that serves the tiny model."""
+    folder = tmp_path_factory.mktemp("app")
+    (folder / "model.onnx").write_bytes(tiny_model())
+    with start_app(folder, MANASIGHT_MODEL=str(folder / "model.onnx")) as (url, _):
+        yield url
+
+
+def test_a_start_looks_up_no_name_and_connects_to_nothing(start_app: Callable, tiny_file: Path, tmp_path: Path) -> None:
+    """The original downloaded weights at every start; Streamlit's greeting asks a public service for its address."""
+    (tmp_path / "sitecustomize.py").write_text(AUDIT)
+    log = tmp_path / "audit.log"
+    remote: set[str] = set()
+
+    environment = {"PYTHONPATH": str(tmp_path), "AUDIT_LOG": str(log), "HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
+    with start_app(tmp_path, MANASIGHT_MODEL=str(tiny_file), **environment) as (url, process):
+        requests.post(f"{url}/api/predict", data=png(), timeout=30).raise_for_status()
+        seen = psutil.Process(process.pid)
+        # Native code does not pass Python's hook, so the process's connections are watched for a while as well.
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            remote |= {found.raddr.ip for found in seen.net_connections("inet") if found.raddr}
+            time.sleep(0.01)
+
+    assert remote <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    foreign = [line for line in log.read_text().splitlines() if "127.0.0.1" not in line and "localhost" not in line]
+    assert not foreign
+    # What ONNX Runtime would upload it first stores beside a number for this machine, network or none.
+    assert not list(tmp_path.rglob("*Microsoft*"))
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_signal_stops_it_within_seconds(start_app: Callable, tiny_file: Path, tmp_path: Path, how: int) -> None:
+    with start_app(tmp_path, MANASIGHT_MODEL=str(tiny_file)) as (url, process):
+        requests.get(f"{url}/ready", timeout=10).raise_for_status()
+
+        process.send_signal(how)
+
+        process.wait(10)
+        assert "Traceback" not in (tmp_path / "app.log").read_text()
+
+
+def test_a_missing_model_is_said_and_not_ready(start_app: Callable, tmp_path: Path) -> None:
+    with start_app(tmp_path, MANASIGHT_MODEL=str(tmp_path / "gone.onnx")) as (url, _):
+        answers = [
+            requests.get(f"{url}/ready", timeout=10),
+            requests.get(f"{url}/api/model", timeout=10),
+            requests.post(f"{url}/api/predict", data=png(), timeout=10),
+        ]
+
+        assert [answer.status_code for answer in answers] == [503, 503, 503]
+        assert all("gone.onnx: No such file" in answer.json()["error"] for answer in answers)
+        assert requests.get(url, timeout=10).ok
+
+
+def test_ready_names_the_model(app: str) -> None:
+    answer = requests.get(f"{app}/ready", timeout=10)
+
+    assert answer.status_code == 200
+    assert answer.json()["ready"] is True
+
+
+def test_one_raw_picture_is_predicted(app: str) -> None:
+    answer = requests.post(f"{app}/api/predict", data=png("red"), headers={"Content-Type": "image/png"}, timeout=10)
+
+    (found,) = answer.json()["images"]
+    assert found["labels"] == ["red"]
+    assert found["probabilities"]["red"] > 0.99
+    assert answer.json()["model"]["run_id"] == "0123456789abcdef"
+
+
+def test_several_pictures_are_predicted_and_a_bad_one_is_named(app: str) -> None:
+    files = [("f", ("a.png", png("lime"))), ("f", ("bad.png", b"nothing")), ("f", ("b.png", png("blue")))]
+
+    answer = requests.post(f"{app}/api/predict", files=files, timeout=10)
+
+    assert answer.status_code == 200
+    good, bad, other = answer.json()["images"]
+    assert (good["name"], good["labels"]) == ("a.png", ["green"])
+    assert (other["name"], other["labels"]) == ("b.png", ["blue"])
+    assert bad == {"name": "bad.png", "error": "This is not a picture in a format that is read here."}
+
+
+def test_a_heat_map_comes_as_a_picture_of_the_same_size(app: str) -> None:
+    answer = requests.post(f"{app}/api/predict?heatmap=red", data=png(size=(50, 70)), timeout=10)
+
+    assert answer.headers["content-type"] == "image/png"
+    assert Image.open(io.BytesIO(answer.content)).size == (50, 70)
+
+
+@pytest.mark.parametrize(
+    ("send", "status", "said"),
+    [
+        ({"data": b""}, 422, "The file is empty."),
+        ({"data": b"x", "headers": {"Content-Type": "text/html"}}, 415, "this is text/html"),
+        ({"json": {}}, 415, "this is application/json"),
+        ({"files": [("f", (f"{i}.png", b"x")) for i in range(40)]}, 413, "At most 32 pictures"),
+        ({"data": bytes(65 * 1024**2)}, 413, "At most 64 MB"),
+        ({"data": b"x", "headers": {"Content-Type": "multipart/form-data"}}, 422, "Missing boundary"),
+        ({"data": png(), "params": {"heatmap": "pink"}}, 422, "its labels are: red, green, blue"),
+    ],
+    ids=["empty", "html", "json", "many", "large", "no boundary", "unknown label"],
+)
+def test_what_cannot_be_answered_gets_a_status_and_a_sentence(app: str, send: dict, status: int, said: str) -> None:
+    answer = requests.post(f"{app}/api/predict", timeout=60, **send)
+
+    assert answer.status_code == status
+    assert said in answer.json()["error"]
+
+
+def test_the_model_describes_itself(app: str) -> None:
+    found = requests.get(f"{app}/api/model", timeout=10).json()
+
+    assert found["classes"] == ["red", "green", "blue"]
+    assert found["input_size"] == [24, 16]
+    assert found["metrics"] == {"test": {"macro_f1": 0.875}}
+
+
+def test_another_models_classes_are_served(start_app: Callable, tiny_model: Callable, tmp_path: Path) -> None:
+    (tmp_path / "own.onnx").write_bytes(tiny_model(classes=("cat", "dog", "bird", "other")))
+
+    with start_app(tmp_path, MANASIGHT_MODEL=str(tmp_path / "own.onnx")) as (url, _):
+        found = requests.get(f"{url}/api/model", timeout=10).json()
+
+    assert found["classes"] == ["cat", "dog", "bird", "other"]
+    assert found["name"] == "own.onnx"
+
+
+def test_the_app_starts_from_any_folder_without_being_installed(tiny_file: Path, tmp_path: Path) -> None:
+    """An image copies the folder app/ and installs nothing of this repository."""
+    main = Path(__file__).parents[2] / "app" / "main.py"
+    code = (
+        "import runpy, sys\n"
+        "sys.meta_path[:] = [finder for finder in sys.meta_path if 'editable' not in repr(finder)]\n"
+        f"runpy.run_path({str(main)!r})"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,257 @@
+"""The app follows the champion of a real MLflow server, and keeps its model when the server or the champion is bad."""
+
+import hashlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from app.registry import Registry, RegistryError
+from app.serving import Serving, Settings
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def mlflow_server(find_port: Callable[[], int], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real MLflow server on SQLite and a folder."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    url = f"http://127.0.0.1:{(port := find_port())}"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += [
+        "--backend-store-uri",
+        f"sqlite:///{folder}/mlflow.db",
+        "--artifacts-destination",
+        str(folder / "store"),
+    ]
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (folder / "server.log").open("wb") as output:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                requests.get(f"{url}/health", timeout=5).raise_for_status()
+                break
+            except requests.RequestException:
+                assert process.poll() is None, (folder / "server.log").read_text()
+                assert time.monotonic() < deadline, (folder / "server.log").read_text()
+                time.sleep(0.2)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture
+def register(mlflow_server: str, request: pytest.FixtureRequest) -> Callable[..., str]:
+    """Logs bytes as model.onnx in a run, registers them under the test's name and makes them the champion."""
+    import mlflow
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=mlflow_server, registry_uri=mlflow_server)
+    name = request.node.name
+
+    def register_champion(data: bytes, folder: Path, digest: str | None = None) -> str:
+        mlflow.set_tracking_uri(mlflow_server)
+        path = folder / "model.onnx"
+        path.write_bytes(data)
+        run = client.create_run("0")
+        client.log_artifact(run.info.run_id, str(path), "model")
+        if not client.search_registered_models(f"name = '{name}'"):
+            client.create_registered_model(name)
+        tags = {"manasight.sha256": digest or hashlib.sha256(data).hexdigest()}
+        source = f"{run.info.artifact_uri}/model"
+        version = client.create_model_version(name, source, run.info.run_id, tags=tags).version
+        client.set_registered_model_alias(name, "champion", version)
+        return run.info.run_id
+
+    return register_champion
+
+
+@pytest.fixture
+def settings(mlflow_server: str, tiny_file: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Settings:
+    """Settings that start with the tiny file and follow the test's own registered model, asked only when told to."""
+    return Settings(
+        model=tiny_file,
+        tracking_uri=mlflow_server,
+        registered_name=request.node.name,
+        poll_seconds=3600,
+        keep=tmp_path / "keep",
+    )
+
+
+@pytest.fixture
+def serving(settings: Settings) -> Iterator[Serving]:
+    """A started `Serving` that has looked at the registry once."""
+    started = Serving(settings)
+    started.start()
+    started.check()
+    yield started
+    started.stop()
+
+
+def test_without_a_champion_the_file_serves(serving: Serving, settings: Settings) -> None:
+    assert serving.served.champion is None
+    assert serving.served.model.name == str(settings.model)
+    assert f"no version of “{settings.registered_name}” with the alias “champion”" in serving.note
+
+
+def test_the_champion_replaces_the_file(
+    serving: Serving, register: Callable, tiny_model: Callable, tmp_path: Path, mlflow_server: str
+) -> None:
+    data = tiny_model(classes=("land", "creature", "artifact"))
+    run_id = register(data, tmp_path)
+
+    assert serving.check()
+
+    assert serving.served.model.classes == ["land", "creature", "artifact"]
+    assert serving.served.model.sha256 == hashlib.sha256(data).hexdigest()
+    assert serving.served.champion.version == "1"
+    assert serving.served.champion.run_url == f"{mlflow_server}/#/experiments/0/runs/{run_id}"
+    assert serving.note == ""
+    assert not serving.check()
+
+
+def test_a_logged_onnx_model_is_found_at_the_same_place(
+    serving: Serving, settings: Settings, tiny_model: Callable, mlflow_server: str
+) -> None:
+    """The trainer registers with `mlflow.onnx.log_model`, whose files lie with the logged model, not with the run."""
+    import mlflow
+    import onnx
+
+    mlflow.set_tracking_uri(mlflow_server)
+    proto = onnx.load_from_string(tiny_model())
+    with mlflow.start_run():
+        info = mlflow.onnx.log_model(
+            proto, name="model", registered_model_name=settings.registered_name, save_as_external_data=False
+        )
+    client = mlflow.MlflowClient()
+    client.set_registered_model_alias(settings.registered_name, "champion", info.registered_model_version)
+
+    assert serving.check()
+    assert serving.served.model.classes == ["red", "green", "blue"]
+
+
+def test_a_background_thread_finds_the_champion(
+    settings: Settings, register: Callable, tiny_model: Callable, tmp_path: Path
+) -> None:
+    serving = Serving(Settings(**{**vars(settings), "poll_seconds": 0.1}))
+    serving.start()
+
+    register(tiny_model(), tmp_path)
+
+    deadline = time.monotonic() + 20
+    while serving.served.champion is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    serving.stop()
+    assert serving.served.champion is not None
+
+
+def test_a_champion_that_is_no_model_is_refused_and_named(
+    serving: Serving, register: Callable, tiny_model: Callable, tmp_path: Path
+) -> None:
+    register(tiny_model(), tmp_path)
+    serving.check()
+    register(tiny_model(metadata={"format": 7}), tmp_path)
+
+    assert not serving.check()
+
+    assert serving.served.champion.version == "1"
+    assert serving.note.startswith("Version 2 was refused:")
+    assert "format 7" in serving.note
+
+
+def test_a_champion_with_another_checksum_is_refused(
+    serving: Serving, register: Callable, tiny_model: Callable, tmp_path: Path
+) -> None:
+    register(tiny_model(), tmp_path, digest="0" * 64)
+
+    assert not serving.check()
+
+    assert serving.served.champion is None
+    assert "checksum" in serving.note
+
+
+def test_a_champion_without_the_file_is_a_note(
+    serving: Serving, register: Callable, tiny_model: Callable, tmp_path: Path
+) -> None:
+    import mlflow
+
+    register(tiny_model(), tmp_path)
+    client = mlflow.MlflowClient()
+    run = client.create_run("0")
+    name = serving.settings.registered_name
+    version = client.create_model_version(name, f"{run.info.artifact_uri}/nothing", run.info.run_id).version
+    client.set_registered_model_alias(name, "champion", version)
+
+    assert not serving.check()
+    assert "has no model.onnx in version 2" in serving.note
+
+
+def test_an_alias_that_moves_back_is_followed(
+    serving: Serving, register: Callable, tiny_model: Callable, tmp_path: Path
+) -> None:
+    import mlflow
+
+    register(tiny_model(), tmp_path)
+    register(tiny_model(classes=("a", "b", "c")), tmp_path)
+    serving.check()
+    mlflow.MlflowClient().set_registered_model_alias(serving.settings.registered_name, "champion", "1")
+
+    assert serving.check()
+    assert serving.served.champion.version == "1"
+
+
+def test_the_champion_is_kept_for_a_start_without_mlflow(
+    serving: Serving, settings: Settings, register: Callable, tiny_model: Callable, tmp_path: Path
+) -> None:
+    register(tiny_model(classes=("a", "b", "c")), tmp_path)
+    serving.check()
+
+    later = Serving(settings)
+    later.registry = Registry("http://127.0.0.1:9", settings.registered_name)
+    later.start()
+    later.check()
+    later.stop()
+
+    assert later.served.model.classes == ["a", "b", "c"]
+    assert later.served.champion.version == "1"
+    assert "cannot be reached" in later.note
+
+
+@pytest.mark.parametrize("damage", [b"", b"garbage"])
+def test_a_damaged_kept_champion_is_ignored(
+    serving: Serving, settings: Settings, register: Callable, tiny_model: Callable, tmp_path: Path, damage: bytes
+) -> None:
+    register(tiny_model(), tmp_path)
+    serving.check()
+    (kept,) = settings.keep.glob("*/*.onnx")
+    kept.write_bytes(damage)
+
+    later = Serving(settings)
+    later.registry = Registry("http://127.0.0.1:9", settings.registered_name)
+    later.start()
+    later.stop()
+
+    assert later.served.champion is None
+
+
+def test_what_is_no_mlflow_is_said(start_app: Callable, tiny_file: Path, tmp_path: Path) -> None:
+    with (
+        start_app(tmp_path, MANASIGHT_MODEL=str(tiny_file)) as (url, _),
+        pytest.raises(RegistryError, match="did not answer as MLflow does"),
+    ):
+        Registry(url, "manasight").champion()
+
+
+def test_an_address_that_is_no_server_is_a_note(tiny_file: Path) -> None:
+    serving = Serving(Settings(model=tiny_file, tracking_uri="sqlite:///mlflow.db"))
+    serving.start()
+
+    assert serving.served is not None
+    assert "http and https addresses only" in serving.note
