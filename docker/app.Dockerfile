@@ -1,0 +1,39 @@
+# The app: Streamlit and ONNX Runtime with a model inside. Built by docker/bake.hcl, which gives `base`, `tools`, `model`.
+
+FROM scratch AS wheels
+
+# Wheels for the target, resolved and unpacked on the platform that builds: nothing is emulated.
+FROM --platform=$BUILDPLATFORM tools AS site
+ARG TARGETARCH
+RUN --mount=type=cache,target=/root/.cache/uv \
+    --mount=type=secret,id=uv_config,target=/root/.config/uv/uv.toml \
+    --mount=type=bind,source=requirements/app.txt,target=/app.txt \
+    --mount=type=bind,from=wheels,target=/wheels \
+    python3 /usr/local/bin/site_packages.py install --arch "$TARGETARCH" --wheels /wheels --out /opt/site-packages /app.txt \
+    && touch -d @0 /opt
+
+# A label must not name a model that is not the one inside.
+FROM --platform=$BUILDPLATFORM tools AS starter
+ARG MODEL_SHA256
+COPY --from=model model.onnx /out/models/starter/model.onnx
+RUN if [ -n "$MODEL_SHA256" ]; then echo "$MODEL_SHA256  /out/models/starter/model.onnx" | sha256sum --check --quiet -; fi \
+    && find /out -exec touch -h -d @0 {} +
+
+# Files get the commit's time instead of the checkout's.
+FROM --platform=$BUILDPLATFORM tools AS code
+ARG SOURCE_DATE_EPOCH
+COPY LICENSE /out/LICENSE
+COPY app /out/app
+RUN find /out -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+
+# Nothing runs from here on. The layers that change least come first.
+FROM base
+COPY --from=site /opt /opt
+COPY --from=starter /out /opt/manasight
+COPY --from=code /out /opt/manasight
+ENV ORT_DISABLE_TELEMETRY=1
+EXPOSE 8501
+# Streamlit stops at SIGTERM; Python is PID 1, so the signal reaches it.
+CMD ["python3", "-m", "streamlit", "run", "app/main.py", "--server.address=0.0.0.0", "--server.port=8501"]
+HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --start-interval=1s --retries=3 \
+    CMD ["python3", "-S", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8501, timeout=4); c.request('GET', '/ready'); raise SystemExit(c.getresponse().status != 200)"]
