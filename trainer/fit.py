@@ -1,6 +1,8 @@
 """`manasight fit`: trains a classifier and tracks it in MLflow; `--resume` goes on where a killed run stopped."""
 
 import argparse
+import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import torch
 from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import MLFlowLogger
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from mlflow.data.filesystem_dataset_source import FileSystemDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 
@@ -71,6 +73,30 @@ class ProgressBar(TQDMProgressBar):
         """The figures beside the bar."""
         figures = super().get_metrics(trainer, pl_module)
         return {name: value for name, value in figures.items() if name != "v_num" and not name.endswith("_epoch")}
+
+
+class EpochLines(lightning.Callback):
+    """Prints one line per epoch, which stays when the bar has moved on and is all that a log needs."""
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start the clock."""
+        self.started = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Print the epoch's figures."""
+        figures = trainer.callback_metrics
+        shown = " ".join(
+            f"{name} {figures[key]:.4f}"
+            for name, key in {
+                "loss": "train_loss_epoch",
+                "val_loss": "val_loss",
+                "val_macro_f1": "val_macro_f1",
+            }.items()
+            if key in figures
+        )
+        if trainer.is_global_zero:
+            seconds = time.monotonic() - self.started
+            print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {shown} in {seconds:.0f} s", flush=True)
 
 
 def build_parser(prog: str) -> ArgumentParser:
@@ -181,15 +207,22 @@ def build_trainer(config: Namespace, folder: Path, run_id: str) -> lightning.Tra
         ),
         ModelCheckpoint(checkpoints, "last", enable_version_counter=False),
         LearningRateMonitor("step"),
-        ProgressBar(),
+        EpochLines(),
     ]
+    if config.trainer.enable_progress_bar is None:
+        config.trainer.enable_progress_bar = sys.stderr.isatty()  # in a log a moving bar is noise
+    if config.trainer.enable_progress_bar:
+        callbacks.append(ProgressBar())
     if config.patience:
         callbacks.append(EarlyStopping("val_macro_f1", mode="max", patience=config.patience))
     options = config.trainer.as_dict()
     if options["enable_model_summary"] is None:
         options["enable_model_summary"] = False
     logger = MLFlowLogger(tracking_uri=mlflow.get_tracking_uri(), run_id=run_id)
-    return lightning.Trainer(logger=logger, callbacks=callbacks, default_root_dir=folder, **options)
+    try:
+        return lightning.Trainer(logger=logger, callbacks=callbacks, default_root_dir=folder, **options)
+    except (MisconfigurationException, ValueError) as error:
+        raise UserError(f"the trainer options do not go together: {error}") from error
 
 
 def _record(data: MultiLabelDataModule, config: Namespace, config_text: str, folder: Path) -> None:

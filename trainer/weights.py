@@ -88,9 +88,10 @@ def _download(path: Path) -> None:
     try:
         torch.hub.download_url_to_file(IMAGENET_URL, str(path), hash_prefix=IMAGENET_SHA256)
     except (URLError, OSError, RuntimeError) as error:
+        reason = getattr(error, "reason", error)
         raise UserError(
-            f"cannot download the ImageNet weights ({getattr(error, 'reason', error)}); set MANASIGHT_WEIGHTS to a copy of "
-            f"{IMAGENET_URL}, or start without: --model.weights none or models/starter/model.onnx"
+            f"cannot download the ImageNet weights ({reason}); set MANASIGHT_WEIGHTS to a copy "
+            f"of {IMAGENET_URL}, or start without: --model.weights none or models/starter/model.onnx"
         ) from error
 
 

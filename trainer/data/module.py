@@ -101,7 +101,6 @@ class MultiLabelDataModule(lightning.LightningDataModule):
         super().__init__()
         if min(input_size) < 32:
             raise UserError(f"input_size {list(input_size)} is too small; give at least 32 pixels each way")
-        self.save_hyperparameters()
         self.root = Path(root)
         self.input_size = (input_size[0], input_size[1])
         self.batch_size = batch_size

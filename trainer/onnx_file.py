@@ -1,0 +1,182 @@
+"""Writes and reads `model.onnx`, the one file that the trainer and everything that predicts share."""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # must stand before the import: ONNX Runtime uploads by default
+
+import numpy as np
+import onnx
+import onnxruntime
+import onnxscript
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from trainer.errors import UserError
+from trainer.network import ExportedGraph, MultiLabelResNet
+from trainer.resources import cpu_cores
+
+FORMAT = 1
+PREFIX = "manasight."
+
+
+@dataclass
+class Metadata:
+    """What `model.onnx` says of itself; each field is stored as JSON under `manasight.<field>`.
+
+    Attributes:
+        classes: label names in output order.
+        input_size: height and width of the input in pixels.
+        thresholds: per class the probability from which it counts as a label.
+        run_id: MLflow run that trained it.
+        git_commit: code that trained it.
+        data_fingerprint: hash of the data it was trained and tested on.
+        metrics: split → figure → value.
+        format: version of this contract.
+    """
+
+    classes: list[str]
+    input_size: tuple[int, int]
+    thresholds: list[float]
+    run_id: str
+    git_commit: str
+    data_fingerprint: str
+    metrics: dict[str, dict[str, float]]
+    format: int = FORMAT
+
+
+def build(network: MultiLabelResNet, metadata: Metadata) -> onnx.ModelProto:
+    """Turn a network into `model.onnx`'s graph: float16 weights, float32 arithmetic, metadata.
+
+    Batch normalisation is left as it was trained, so that training can start from the file; ONNX Runtime folds it into
+    the convolutions when it loads.
+    """
+    example = torch.zeros(2, *metadata.input_size, 3, dtype=torch.uint8)
+    program = torch.onnx.export(
+        ExportedGraph(network).eval(),
+        (example,),
+        dynamo=True,
+        optimize=False,
+        verbose=False,
+        input_names=["image"],
+        output_names=["probabilities", "activation_maps"],
+        dynamic_shapes={"image": {0: torch.export.Dim("N", min=1)}},
+    )
+    onnxscript.optimizer.optimize(program.model)
+    model = program.model_proto
+    _store_in_half(model.graph)
+    _strip(model)
+    helper.set_model_props(model, {PREFIX + name: json.dumps(value) for name, value in asdict(metadata).items()})
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _store_in_half(graph: onnx.GraphProto) -> None:
+    """Store matrices and kernels as float16 behind a Cast to float32. ONNX Runtime evaluates the Cast once, at load."""
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) < 2:
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), name))
+        for node in graph.node:
+            for index, used in enumerate(node.input):
+                if used == name:
+                    node.input[index] = f"{name}.float32"
+        casts.append(helper.make_node("Cast", [name], [f"{name}.float32"], f"{name}.cast", to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    # What the exporter knew of the renamed values no longer holds; the checker infers it again.
+    del graph.value_info[:]
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Drop the exporter's notes: they hold stack traces with paths of the machine that trained."""
+    for part in (model, model.graph, *model.graph.node, *model.graph.input, *model.graph.output):
+        del part.metadata_props[:]
+    for node in model.graph.node:
+        node.doc_string = ""
+
+
+def read_metadata(path: Path) -> Metadata:
+    """The metadata of a `model.onnx`.
+
+    Raises:
+        UserError: if it is no ONNX file, not Manasight's, or of a format that this version does not know.
+    """
+    try:
+        properties = {item.key: item.value for item in onnx.load(path, load_external_data=False).metadata_props}
+    except FileNotFoundError as error:
+        raise UserError(f"there is no model at '{path}'; export one with `manasight export`") from error
+    except Exception as error:  # protobuf's DecodeError has no public name
+        raise UserError(f"'{path}' is no ONNX model; give one that `manasight export` wrote") from error
+    return parse_metadata(properties, path)
+
+
+def parse_metadata(properties: dict[str, str], path: Path) -> Metadata:
+    """Metadata from an ONNX file's properties.
+
+    Raises:
+        UserError: if they are not Manasight's or of a format that this version does not know.
+    """
+    values: dict[str, Any] = {
+        key.removeprefix(PREFIX): json.loads(value) for key, value in properties.items() if key.startswith(PREFIX)
+    }
+    if values.get("format") != FORMAT:
+        found = f"format {values['format']}" if "format" in values else "no Manasight metadata"
+        raise UserError(f"'{path}' has {found}, this version reads format {FORMAT}; export the model again")
+    values["input_size"] = tuple(values["input_size"])
+    return Metadata(**values)
+
+
+class OnnxClassifier:
+    """A `model.onnx`, ready to predict.
+
+    Attributes:
+        metadata: what the file says of itself.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Load a file.
+
+        Raises:
+            UserError: if it is not a model of Manasight's.
+        """
+        self.metadata = read_metadata(path)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = cpu_cores()
+        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities float32 `[N, C]` of images uint8 `[N, H, W, 3]` of the file's input size."""
+        return self.session.run(["probabilities"], {"image": images})[0]
+
+    def activation_maps(self, images: np.ndarray) -> np.ndarray:
+        """Class activation maps float32 `[N, C, h, w]` of images uint8 `[N, H, W, 3]`."""
+        return self.session.run(["activation_maps"], {"image": images})[0]
+
+    def predict(self, batches: Iterable[np.ndarray]) -> np.ndarray:
+        """Probabilities float32 `[N, C]` of all images of several batches."""
+        return np.concatenate([self(batch) for batch in batches])
+
+
+def batched(images: Iterable[np.ndarray], size: int = 16) -> Iterable[np.ndarray]:
+    """Stack images uint8 `[H, W, 3]` into batches `[n, H, W, 3]` of at most `size`."""
+    batch: list[np.ndarray] = []
+    for image in images:
+        batch.append(image)
+        if len(batch) == size:
+            yield np.stack(batch)
+            batch = []
+    if batch:
+        yield np.stack(batch)
+
+
+def decided(probabilities: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
+    """bool `[N, C]`: which labels hold, given probabilities `[N, C]` and thresholds `[C]`."""
+    return probabilities >= np.asarray(thresholds, dtype=np.float32)
