@@ -51,7 +51,7 @@ class Canvas:
         grey = luminance(colour)
         saturation, gain = self.saturation, self.gain
         return tuple(
-            min(255, max(0, round((grey + (c - grey) * saturation) * gain + self.rnd.gauss(0, 5) * amount)))
+            min(255, max(0, round((grey + (c - grey) * saturation) * gain + self.rnd.gauss(0, 3) * amount)))
             for c in colour
         )
 

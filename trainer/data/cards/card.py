@@ -27,6 +27,7 @@ class Card:
     vehicle: bool = False
     legendary: bool = False
     inset: bool = False  # a second, smaller card in its text box
+    levels: bool = False  # three strips with a power each, in place of rules text
 
     @property
     def sign(self) -> str:
@@ -73,10 +74,10 @@ def design(rnd: Random, labels: frozenset[str]) -> Card:
     card.inset = rnd.random() < 0.06
     if "creature" in labels:
         lead = "Artifact Creature" if "artifact" in labels else "Summon" if card.era == "1993" else "Creature"
-        card.kind, card.power = "creature", _power(rnd)
+        card.kind, card.power, card.levels = "creature", _power(rnd), rnd.random() < 0.03
         card.type_line = f"{prefix}{lead} — {' '.join(rnd.sample(text.KINDS, rnd.choice((1, 1, 2))))}"
     elif "artifact" in labels:
-        card.kind, card.vehicle = "artifact", rnd.random() < 0.12
+        card.kind, card.vehicle = "artifact", rnd.random() < 0.18
         card.power = _power(rnd) if card.vehicle else ""
         kind = " — Vehicle" if card.vehicle else rnd.choice(("", "", " — Equipment", " — Food", " — Clue"))
         card.type_line = f"{prefix}Artifact{kind}"

@@ -10,7 +10,6 @@ from trainer.data.cards.card import Card
 from trainer.data.cards.parts import (
     BLACK,
     LAND_BOX,
-    MODERN,
     OLD,
     OLD_STONE,
     STONE,
@@ -21,6 +20,7 @@ from trainer.data.cards.parts import (
     collector,
     dark,
     ink_on,
+    inks_of,
     picture,
     power,
     rules,
@@ -53,7 +53,7 @@ def draw(rnd: Random, card: Card) -> Image.Image:
 
 def _modern(canvas: Canvas, card: Card) -> None:
     """2003 has a border all around, 2015 a black foot; borderless cards lay their bars on the picture."""
-    rnd, inks = canvas.rnd, MODERN[card.colour]
+    rnd, inks = canvas.rnd, inks_of(card)
     edge = dark(inks.body, rnd.uniform(0.15, 0.6))
     bars, box_ink, fill, alpha = inks.bar, inks.box, BLACK, 1.0
     if card.era == "showcase":  # bars and box in odd inks; what stays is the colour of the frame and of the cost
@@ -66,6 +66,9 @@ def _modern(canvas: Canvas, card: Card) -> None:
     else:
         foot = 655 if card.era == "2003" else rnd.choice((628, 634, 655))
         body(canvas, (18, 18, 470, foot), inks.body, card.colour, 12)
+        if card.era != "2003" and rnd.random() < 0.7:  # paler beside the text box
+            pale = tuple((3 * a + 2 * b) // 5 for a, b in zip(inks.body, inks.box, strict=True))
+            body(canvas, (18, 405, 470, foot), inks.body if card.colour == "black" else pale, card.colour, 12)
         if card.legendary and card.era == "2015":
             canvas.draw.ellipse(canvas.box((60, 8, 428, 60)), fill=canvas.tint(inks.body))
         picture(canvas, WINDOW)
@@ -79,15 +82,35 @@ def _modern(canvas: Canvas, card: Card) -> None:
     title(canvas, card, 54, ink_on(bars))
     type_line(canvas, card, 401, ink_on(bars))
     fill = ink_on(ground)
-    rules(canvas, card, (45, 432, 445, 602 if card.power else box[3] - 8), fill)
-    power(canvas, card, bars, edge)
+    if card.levels:
+        _levels(canvas, card, box, ground, edge)
+    else:
+        rules(canvas, card, (45, 432, 445, 602 if card.power else box[3] - 8), fill)
+        power(canvas, card, bars, edge)
     collector(canvas, card)
+
+
+def _levels(canvas: Canvas, card: Card, box: Box, ground: RGB, edge: RGB) -> None:
+    x0, top, x1, bottom = box
+    tall = (bottom - top) / 3
+    for i in range(3):
+        y0, y1 = top + i * tall, top + (i + 1) * tall
+        ink = dark(ground, 1 - 0.12 * i)
+        canvas.panel((x0, y0, x1, y1), ink, "cloud", 0.02)
+        canvas.outline((x0, y0, x1, y1), edge, 1)
+        strong = (x1 - 74, y1 - 42, x1 - 4, y1 - 6)
+        bar(canvas, strong, ink, edge, 6)
+        canvas.write(x1 - 39, y1 - 24, f"{i + 1}/{2 * i + 1}", "STIXGeneralBol", 25, ink_on(ink), anchor="mm")
+        words = [(text.rules(canvas.rnd, 1, 1)[0], False)]
+        canvas.paragraphs(
+            (x0 + 60 * (i > 0) + 8, y0, x1 - 80, y1), words, "STIXGeneral", ink_on(ink), card.sign, size=21
+        )
 
 
 def _old(canvas: Canvas, card: Card) -> None:
     """1993 and 1997: no bars, names in light letters on the frame, a sunken picture, a bevelled text box."""
     rnd, inks = canvas.rnd, OLD[card.colour]
-    body(canvas, (22, 22, 466, 658), inks.body, card.colour, 3, 0.2)
+    _old_body(canvas, inks.body, card.colour, 0.2)
     picture(canvas, OLD_WINDOW)
     canvas.bevel(OLD_WINDOW)
     ink = canvas.tint(inks.box if rnd.random() < 0.7 else inks.body)
@@ -109,6 +132,14 @@ def _old(canvas: Canvas, card: Card) -> None:
         canvas.write(444, 628, card.power, "STIXGeneralBol", 33, fill, anchor="rm", shadow=shadow)
 
 
+def _old_body(canvas: Canvas, colour: RGB, key: str, amount: float) -> None:
+    """The frame of those years, most often with a darker rim."""
+    rnd, rim = canvas.rnd, canvas.rnd.choice((0, 6, 10, 14))
+    if rim:
+        body(canvas, (22, 22, 466, 658), dark(colour, rnd.uniform(0.45, 0.8)), key, 3, amount)
+    body(canvas, (22 + rim, 22 + rim, 466 - rim, 658 - rim), colour, key, 3, amount)
+
+
 def _illustrator(canvas: Canvas, fill: RGB, shadow: RGB | None) -> None:
     x, anchor = canvas.rnd.choice(((52, "lm"), (244, "mm")))
     line = f"Illus. {text.name(canvas.rnd)}"
@@ -118,7 +149,7 @@ def _illustrator(canvas: Canvas, fill: RGB, shadow: RGB | None) -> None:
 
 def _saga(canvas: Canvas, card: Card) -> None:
     """An enchantment whose chapters, or levels, stand beside a tall picture."""
-    rnd, inks = canvas.rnd, MODERN[card.colour]
+    rnd, inks = canvas.rnd, inks_of(card)
     edge = dark(inks.body)
     body(canvas, (18, 18, 470, 630), inks.body, card.colour, 12)
     saga = card.type_line.endswith("Saga")
@@ -146,7 +177,7 @@ def _saga(canvas: Canvas, card: Card) -> None:
 
 def _planeswalker(canvas: Canvas, card: Card) -> None:
     """The picture reaches behind the abilities; their costs stand on the left, the loyalty at the lower right."""
-    rnd, inks = canvas.rnd, MODERN[card.colour]
+    rnd, inks = canvas.rnd, inks_of(card)
     edge = dark(inks.body, rnd.uniform(0.1, 0.5))
     window: Box = (
         (0, 0, 488, 680) if card.era == "borderless" else (rnd.uniform(26, 40), 60, rnd.uniform(448, 462), 640)
@@ -154,17 +185,22 @@ def _planeswalker(canvas: Canvas, card: Card) -> None:
     if card.era != "borderless":
         body(canvas, (18, 18, 470, 646), inks.body, card.colour, 22)
     picture(canvas, window, 22)
-    if rnd.random() < 0.5:
-        canvas.outline(window, rnd.choice((edge, inks.bar)), 3, 22)
     middle = rnd.choice((402, 402, 412, 375))
+    if card.era != "borderless" and rnd.random() < 0.6:  # the window narrows towards its foot
+        ink, narrow = canvas.tint(inks.body), rnd.uniform(38, 56)
+        for side in ((16, 30, narrow), (472, 458, 488 - narrow)):
+            corners = [(side[0], 70), (side[1], 90), (side[2], middle - 20), (side[0], middle - 20)]
+            canvas.draw.polygon([(x * canvas.scale, y * canvas.scale) for x, y in corners], ink, edge)
+    elif rnd.random() < 0.5:
+        canvas.outline(window, rnd.choice((edge, inks.bar)), 3, 22)
     for y in ((31, 69), (middle - 19, middle + 19)):
         bar(canvas, (24, y[0], 464, y[1]), inks.bar, edge)
     title(canvas, card, 50, BLACK)
     type_line(canvas, card, middle, BLACK)
     count = rnd.choice((2, 3, 3, 3, 4))
-    top, bottom = middle + 24, rnd.uniform(622, 640)
-    ground = canvas.tint(rnd.choice((inks.box, inks.box, inks.bar, (205, 205, 205))))
-    light, other = rnd.uniform(0.45, 0.95), rnd.choice((1.0, 0.92, 0.85, 0.75))
+    top, bottom = middle + 24, rnd.uniform(615, 632)
+    ground = canvas.tint(rnd.choice((inks.box, inks.box, inks.bar, (205, 205, 205), (160, 158, 156))))
+    light, other = rnd.uniform(0.55, 1.0), rnd.choice((1.0, 0.92, 0.85, 0.75))
     starts = sorted(rnd.uniform(-0.25, 0.25) + i for i in range(1, count))
     lines = [top, *(top + s * (bottom - top) / count for s in starts), bottom]
     static = rnd.random() < 0.3  # the first ability of some costs nothing
@@ -210,7 +246,7 @@ def _sign_ink(canvas: Canvas, card: Card, faint: float) -> RGB:
 
 def _land(canvas: Canvas, card: Card) -> None:
     """2003 and 2015: a frame of stone, bars and box in the land's colour, its sign large in the box."""
-    rnd, inks = canvas.rnd, MODERN[card.colour]
+    rnd, inks = canvas.rnd, inks_of(card)
     foot = 655 if card.era == "2003" else 628
     body(canvas, (18, 18, 470, foot), STONE if rnd.random() < 0.7 else inks.body, "artifact", 12, 0.2)
     edge = dark(inks.body, rnd.uniform(0.15, 0.5))
@@ -235,12 +271,15 @@ def _old_land(canvas: Canvas, card: Card) -> None:
     """1993 and 1997: a dull frame, a tinted box with the sign, or words with a small one."""
     rnd = canvas.rnd
     stone = OLD_STONE if rnd.random() < 0.75 else tuple(int(c * 0.6) for c in LAND_BOX[card.colour])
-    body(canvas, (22, 22, 466, 658), stone, "artifact", 3, 0.15)
+    _old_body(canvas, stone, "artifact", 0.15)
     picture(canvas, OLD_WINDOW)
     canvas.bevel(OLD_WINDOW)
-    ground = canvas.tint(dark(LAND_BOX[card.colour], rnd.uniform(0.6, 0.95)))
-    if card.colour == "black" and rnd.random() < 0.4:  # swamps of those years have a blue-green pool for a box
-        ground = canvas.tint((98, 116, 118))
+    box = {
+        "white": ((205, 175, 115), (196, 170, 128)),
+        "black": ((98, 116, 118), (104, 98, 92)),  # a pool, or mud
+        "green": ((150, 152, 90), (128, 140, 100)),
+    }.get(card.colour, (LAND_BOX[card.colour],))
+    ground = canvas.tint(dark(rnd.choice((LAND_BOX[card.colour], *box)), rnd.uniform(0.65, 1)), 1.6)
     canvas.panel(OLD_TEXT, ground, rnd.choice(("fibre", "marble", "cloud")), rnd.uniform(0.02, 0.12))
     canvas.bevel(OLD_TEXT, rnd.uniform(2, 7))
     canvas.write(52, 44, card.name, rnd.choice(text.PLAIN_TITLES), 27, WHITE, shadow=BLACK)
@@ -248,28 +287,34 @@ def _old_land(canvas: Canvas, card: Card) -> None:
     if rnd.random() < 0.65:
         _sign(canvas, card, 244, 509, rnd.uniform(110, 165), _sign_ink(canvas, card, rnd.uniform(0, 0.6)), None)
     else:
-        words = ["{T}:", "Add", "{C}", "to", "your", "mana", "pool."]
-        place = (80, 440, 410, 580)
-        canvas.paragraphs(place, [(words, False)], "STIXGeneral", BLACK, card.colour, size=25, centred=True)
+        say = rnd.choice((("{T}:", "Add", "{C}"), ("{T}:", "Add", "{C}"), ("Tap", "to", "add", "{C}")))
+        words, size = [*say, "to", "your", "mana", "pool."], rnd.choice((25, 25, 36))
+        place = (100, 420, 390, 600)
+        canvas.paragraphs(place, [(words, False)], "STIXGeneral", BLACK, card.colour, size=size, centred=True)
     _illustrator(canvas, WHITE, BLACK)
 
 
 def _full_art_land(canvas: Canvas, card: Card) -> None:
     """The picture fills the card; a bar or two and the sign in a circle say which land it is."""
-    rnd, inks = canvas.rnd, MODERN[card.colour]
+    rnd, inks = canvas.rnd, inks_of(card)
     inset = rnd.choice((0, 18, 24))
     window: Box = (inset, inset, 488 - inset, 680 - rnd.choice((inset, 54)))
     picture(canvas, window, 12)
     if inset:
         canvas.outline(window, canvas.tint(rnd.choice((inks.body, STONE))), rnd.uniform(3, 14), 12)
-    style, low = rnd.choice(("both", "foot", "head", "foot")), rnd.uniform(575, 605)
-    if style != "foot":
+    style, low = rnd.choice(("both", "foot", "head", "foot", "split")), rnd.uniform(575, 605)
+    if style in ("both", "head"):
         bar(canvas, (27, 30, 461, 66), inks.bar, dark(inks.body))
         canvas.write(40, 48, card.name, "STIXGeneralBol", 25, BLACK)
     if style != "head":
         bar(canvas, (27, low - 20, 461, low + 20), inks.bar, dark(inks.body))
+    if style == "split":  # the kind to the left of the sign, the name to its right
+        canvas.write(44, low, "Basic Land", "STIXGeneralBol", 21, BLACK)
+        canvas.write(446, low, card.name, "STIXGeneralBol", 21, BLACK, anchor="rm")
+    elif style != "head":
         canvas.write(90, low, card.type_line, "STIXGeneralBol", 21, BLACK, room=300)
-    x, size = rnd.choice(((52, 46), (52, 46), (244, 60), (244, 80), (244, 110)))
+    places = ((244, 60), (244, 80), (244, 110))
+    x, size = rnd.choice(places if style == "split" else (*places, (52, 46), (52, 46), (52, 46)))
     pip = symbols.pip(card.colour, canvas.px(size), flat=rnd.random() < 0.5)
     canvas.image.paste(pip, (canvas.px(x - size / 2), canvas.px(low - size / 2)), pip)
     collector(canvas, card)
