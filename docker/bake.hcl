@@ -119,8 +119,9 @@ target "trainer" {
   inherits   = ["_image"]
   dockerfile = "docker/trainer.Dockerfile"
   tags       = [name("trainer")]
-  args       = { TORCH_INDEX = TORCH_INDEX, IMAGENET = IMAGENET }
-  contexts   = WEIGHTS == "" ? {} : { weights = WEIGHTS }
+  args       = { TORCH_INDEX = TORCH_INDEX, IMAGENET = IMAGENET, REVISION = REVISION }
+  // Without weights any folder will do: nothing is read from it, and nothing is downloaded.
+  contexts = IMAGENET == "none" ? { weights = "docker" } : WEIGHTS == "" ? {} : { weights = WEIGHTS }
   labels = merge(labels("Manasight trainer", "The job: images in folders to a tracked, exported model"), {
     "org.manasight.imagenet-weights" = IMAGENET
     "org.manasight.torch-index"      = TORCH_INDEX

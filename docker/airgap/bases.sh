@@ -40,6 +40,7 @@ tree() {
   rm -rf "$root"/{debootstrap,dev,var/cache,var/lib/apt,var/log} "$root"/usr/share/{man,locale,info}
   mkdir -p "$root"/{dev,tmp,var/cache,var/log,etc/ssl/certs,usr/local/bin}
   mv "$root.status" "$root/var/lib/dpkg/status"
+  rm -rf "$root/var/run" && ln -s /run "$root/var/run"
   chmod 1777 "$root/tmp"
   cp "$root/usr/share/base-passwd/passwd.master" "$root/etc/passwd"
   cp "$root/usr/share/base-passwd/group.master" "$root/etc/group"

@@ -1,0 +1,128 @@
+"""Entry point of the MLflow image: `server`, `migrate`, `bucket create|save|load`. Reads its secrets from files."""
+
+import os
+import sys
+from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
+
+# Exact names replace MLflow's defaults, so localhost is here again; each with and without a port.
+HOSTS = "mlflow,mlflow:5000,mlflow:*,localhost,localhost:*,127.0.0.1,127.0.0.1:*"
+
+
+class SettingError(Exception):
+    """A setting that is missing or wrong, in one sentence."""
+
+
+def secret(variable: str) -> str:
+    """The content of the file that an environment variable names.
+
+    Raises:
+        SettingError: if there is none.
+    """
+    path = Path(os.environ.get(variable, ""))
+    if not path.is_file():
+        raise SettingError(f"{variable} must name a file with the secret; it is '{path}'")
+    return path.read_text(encoding="utf-8").strip()
+
+
+def database() -> str:
+    """The address of the database with its password in it, for MLflow alone to see.
+
+    Raises:
+        SettingError: if the address is missing.
+    """
+    address = os.environ.get("MANASIGHT_DATABASE")
+    if not address:
+        raise SettingError("MANASIGHT_DATABASE must be an address such as postgresql+psycopg2://mlflow@postgres:5432/mlflow")
+    if "MANASIGHT_DATABASE_PASSWORD_FILE" not in os.environ:
+        return address
+    parts = urlsplit(address)
+    user, _, host = parts.netloc.rpartition("@")
+    password = quote(secret("MANASIGHT_DATABASE_PASSWORD_FILE"), safe="")
+    return urlunsplit(parts._replace(netloc=f"{user}:{password}@{host}"))
+
+
+def read_s3_secret() -> None:
+    """Hand the object store's key to boto3, which reads it from the environment of this process."""
+    if "MANASIGHT_S3_SECRET_FILE" in os.environ:
+        os.environ["AWS_SECRET_ACCESS_KEY"] = secret("MANASIGHT_S3_SECRET_FILE")
+
+
+def bucket_name() -> str:
+    """The bucket that holds the artifacts."""
+    return os.environ.get("MANASIGHT_BUCKET", "mlflow")
+
+
+def mlflow(*arguments: str) -> None:
+    """Become MLflow's command line: it is process 1 then, and gets the signals."""
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])  # noqa: S606  # no shell is there to use
+
+
+def basic_auth() -> list[str]:
+    """The arguments for MLflow's basic authentication, if MANASIGHT_AUTH asks for it.
+
+    Raises:
+        SettingError: if it asks for another kind.
+    """
+    wanted = os.environ.get("MANASIGHT_AUTH", "")
+    if not wanted:
+        return []
+    if wanted != "basic":
+        raise SettingError(f"MANASIGHT_AUTH must be empty or 'basic', not '{wanted}'")
+    config = Path("/tmp/basic_auth.ini")  # noqa: S108  # the only place that can be written
+    # Users live beside the runs. A percent sign is this format's own.
+    config.touch(mode=0o600)
+    config.write_text(
+        f"[mlflow]\ndefault_permission = READ\ndatabase_uri = {database().replace('%', '%%')}\nadmin_username = admin\n"
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n",
+        encoding="utf-8",
+    )
+    os.environ["MLFLOW_AUTH_CONFIG_PATH"] = str(config)
+    os.environ["MLFLOW_AUTH_ADMIN_PASSWORD"] = secret("MANASIGHT_AUTH_PASSWORD_FILE")
+    os.environ["MLFLOW_FLASK_SERVER_SECRET_KEY"] = secret("MANASIGHT_AUTH_KEY_FILE")
+    return ["--app-name", "basic-auth"]
+
+
+def serve() -> None:
+    """Start the server. The port is explicit, since Kubernetes may set MLFLOW_PORT to an address."""
+    read_s3_secret()
+    os.environ.pop("MLFLOW_PORT", None)
+    os.environ["MLFLOW_SERVER_ALLOWED_HOSTS"] = os.environ.get("MLFLOW_SERVER_ALLOWED_HOSTS") or HOSTS
+    if not os.environ.get("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"):
+        os.environ.pop("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", None)
+    # In the environment, where other users of the host do not see it in the list of processes.
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = database()
+    mlflow(
+        *("server", "--host", "0.0.0.0", "--port", "5000"),  # noqa: S104  # a container's own address
+        *("--workers", os.environ.get("MANASIGHT_WORKERS", "1")),
+        *("--artifacts-destination", f"s3://{bucket_name()}"),
+        *basic_auth(),
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Do what the arguments say; 1 and one sentence if they or a setting are wrong."""
+    try:
+        match arguments:
+            case ["server"]:
+                serve()
+            case ["migrate"]:
+                os.environ["MLFLOW_TRACKING_URI"] = database()
+                mlflow("db", "upgrade", os.environ["MLFLOW_TRACKING_URI"])
+            case ["owner"]:
+                print("the volume belongs to this image's user")
+            case ["bucket", action]:
+                import bucket
+
+                read_s3_secret()
+                bucket.run(action, bucket_name())
+            case _:
+                raise SettingError("say one of: server, migrate, owner, bucket create, bucket save, bucket load")
+    except SettingError as error:
+        print(f"mlflow image: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
