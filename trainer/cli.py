@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("trainer.evaluate:evaluate", "measure a trained run on its test split"),
     "export": ("trainer.export:export", "write model.onnx, check it against torch, register it"),
     "promote": ("trainer.promote:promote", "make a registered model the champion if it is the better one"),
+    "serve": ("trainer.serve:serve", "the app and MLflow's page on this machine"),
     "predict": ("trainer.predict:predict", "label a folder of images with a model.onnx"),
 }
 

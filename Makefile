@@ -1,0 +1,64 @@
+# What one types. `make help` lists it; whatever takes more than a few lines lies in a script or in `manasight`.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+# Ports of `make demo`, and how many cards it draws.
+PORT ?= 8501
+MLFLOW_PORT ?= 5000
+CARDS ?= 1800
+
+STATE := .manasight
+BIN := .venv/bin
+
+# Steps stand in order: the ports are looked at before minutes of training.
+.NOTPARALLEL:
+
+.PHONY: help demo demo-model ports test lint format lock clean chromium
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+
+demo: .venv/installed ports $(STATE)/demo-model ## draw cards, train on them, serve the result: no Docker, no server
+	@exec $(BIN)/manasight serve --port $(PORT) --mlflow_port $(MLFLOW_PORT)
+
+ports: .venv/installed
+	@$(BIN)/manasight serve --port $(PORT) --mlflow_port $(MLFLOW_PORT) --check
+
+demo-model: .venv/installed $(STATE)/data/demo ## train the demo's model anew
+	$(BIN)/manasight fit --config trainer/experiments/demo.yaml --data.root $(STATE)/data/demo
+	$(BIN)/manasight evaluate
+	$(BIN)/manasight export
+	$(BIN)/manasight promote
+	@touch $(STATE)/demo-model
+
+$(STATE)/demo-model: | $(STATE)/data/demo
+	@$(MAKE) --no-print-directory demo-model
+
+$(STATE)/data/demo:
+	$(BIN)/manasight data demo $@ --count $(CARDS)
+
+.venv/installed: pyproject.toml requirements/dev.txt requirements/torch.txt requirements/install.sh
+	@PYTHON=$(PYTHON) requirements/install.sh
+
+chromium: .venv/installed
+	@tests/browser/chromium.sh
+
+test: .venv/installed chromium ## run the tests
+	$(BIN)/pytest tests/unit tests/browser
+
+lint: .venv/installed ## check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/installed ## mend style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: .venv/installed ## write the lock files anew from pyproject.toml
+	@requirements/lock.sh
+
+clean: ## remove what was installed, drawn, trained and cached
+	rm -rf .venv $(STATE) .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Makes .venv: what the lock file names, by hash, and PyTorch from the index that fits this machine.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python3}
+say() { echo "install: $*" >&2; exit 1; }
+
+command -v "$python" >/dev/null || say "there is no '$python'; install Python 3.11, 3.12 or 3.13, or name one: make PYTHON=python3.12"
+"$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+  || say "$("$python" --version) does not fit; install Python 3.11, 3.12 or 3.13, or name one: make PYTHON=python3.12"
+"$python" -c 'import ensurepip, venv' 2>/dev/null || say "'$python' cannot make virtual environments; on Debian: apt-get install python3-venv"
+free=$(($(df -Pk . | awk 'NR == 2 { print $4 }') / 1024 / 1024))
+[ "$free" -ge 8 ] || say "only $free GB are free here; PyTorch and the rest need up to 8 GB"
+
+echo "install: making .venv (a few minutes at most)"
+rm -f .venv/installed
+"$python" -m venv .venv || say "cannot make .venv here; see the lines above"
+.venv/bin/pip install --quiet --disable-pip-version-check uv==0.13.0 \
+  || say "cannot reach a package index; check the network or pip's settings"
+uv=.venv/bin/uv
+$uv pip install --quiet --require-hashes --no-deps -r requirements/dev.txt || say "cannot install requirements/dev.txt; see the lines above"
+# The CPU builds are a fifth of the size; `auto` takes CUDA's where there is a driver. Where PyTorch's own index cannot
+# be reached the default one has the same versions.
+UV_HTTP_RETRIES=0 $uv pip install --quiet --torch-backend "${TORCH_BACKEND:-auto}" -r requirements/torch.txt 2>/dev/null \
+  || { echo "install: PyTorch's own index does not answer, taking the default one"
+       $uv pip install --quiet -r requirements/torch.txt; } \
+  || say "cannot install requirements/torch.txt; see the lines above"
+$uv pip install --quiet --no-deps --editable . || say "cannot install Manasight itself; see the lines above"
+$uv pip check --quiet
+touch .venv/installed

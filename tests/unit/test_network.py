@@ -1,0 +1,117 @@
+"""The network, the figures it is judged by, and the changes to training images."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score
+
+from trainer.data.augment import Augmentation
+from trainer.metrics import confusion_matrices, measure, multilabel_metrics, per_class, tune_thresholds
+from trainer.network import ExportedGraph, MultiLabelResNet
+
+
+@pytest.fixture(scope="module")
+def predictions() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    targets = (torch.rand(200, 4, generator=generator) < 0.3).float()
+    return (0.6 * torch.rand(200, 4, generator=generator) + 0.4 * targets).clamp(0, 1), targets
+
+
+def test_the_mean_of_an_activation_map_is_the_logit():
+    network = MultiLabelResNet(5).eval()
+    images = torch.randint(0, 256, (2, 96, 64, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        probabilities, maps = ExportedGraph(network)(images)
+        logits = network(images)
+    assert maps.shape == (2, 5, 3, 2)
+    torch.testing.assert_close(maps.mean((2, 3)) + network.head.bias, logits, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(probabilities, logits.sigmoid())
+
+
+def test_activation_maps_have_no_bias_of_their_own():
+    network = MultiLabelResNet(2).eval()
+    with torch.inference_mode():
+        network.head.weight.zero_()
+        network.head.bias.fill_(3.0)
+        _, maps = ExportedGraph(network)(torch.zeros(1, 64, 64, 3, dtype=torch.uint8))
+    assert maps.abs().max() == 0
+
+
+def test_metrics_are_those_of_scikit_learn(predictions):
+    probabilities, targets = predictions
+    decided, truth = (probabilities >= 0.5).int().numpy(), targets.int().numpy()
+    figures = measure(probabilities, targets)
+    assert figures["accuracy"] == pytest.approx((decided == truth).mean(), abs=1e-6)
+    assert figures["precision"] == pytest.approx(precision_score(truth, decided, average="macro"), abs=1e-6)
+    assert figures["recall"] == pytest.approx(recall_score(truth, decided, average="macro"), abs=1e-6)
+    assert figures["macro_f1"] == pytest.approx(f1_score(truth, decided, average="macro"), abs=1e-6)
+    assert figures["map"] == pytest.approx(average_precision_score(truth, probabilities.numpy()), abs=1e-6)
+    assert figures["exact_match"] == pytest.approx((decided == truth).all(1).mean(), abs=1e-6)
+
+
+def test_metrics_in_batches_equal_metrics_at_once(predictions):
+    probabilities, targets = predictions
+    metrics = multilabel_metrics(4, "val_")
+    for part, truth in zip(probabilities.split(32), targets.split(32), strict=True):
+        metrics.update(part, truth.int())
+    at_once = measure(probabilities, targets)
+    assert {name: float(value) for name, value in metrics.compute().items()} == pytest.approx(
+        {f"val_{name}": value for name, value in at_once.items()}
+    )
+
+
+def test_tuned_thresholds_reach_the_best_f1(predictions):
+    probabilities, targets = predictions
+    thresholds = tune_thresholds(probabilities, targets)
+    for column in range(4):
+        best = max(
+            f1_score(targets[:, column], (probabilities[:, column] >= threshold).int())
+            for threshold in np.linspace(0.05, 0.95, 91)
+        )
+        reached = f1_score(targets[:, column], (probabilities[:, column] >= thresholds[column]).int())
+        assert reached >= best - 1e-9
+
+
+def test_a_class_that_is_told_apart_keeps_a_threshold_near_one_half():
+    targets = torch.tensor([[0.0], [0.0], [1.0], [1.0]])
+    assert tune_thresholds(torch.tensor([[0.01], [0.02], [0.98], [0.99]]), targets).item() == 0.5
+    assert tune_thresholds(torch.tensor([[0.01], [0.02], [0.10], [0.99]]), targets).item() == pytest.approx(0.06)
+
+
+def test_the_table_of_classes_and_confusion_matrices(predictions):
+    probabilities, targets = predictions
+    thresholds = torch.tensor([0.4, 0.5, 0.6, 0.7])
+    table = per_class(probabilities, targets, thresholds)
+    assert table["positives"] == targets.sum(0).int().tolist()
+    expected = f1_score(targets[:, 3], (probabilities[:, 3] >= 0.7).int())
+    assert table["f1_at_threshold"][3] == pytest.approx(expected, abs=1e-6)
+    matrix = confusion_matrices(probabilities, targets, thresholds)[3]
+    assert matrix.sum() == 200
+    assert matrix[1, 1] == ((probabilities[:, 3] >= 0.7) & (targets[:, 3] == 1)).sum()
+
+
+def test_cards_are_never_turned_over_or_mirrored():
+    """The original project rotated portrait cards by up to 180 degrees."""
+    marked = Image.new("RGB", (80, 112), "black")
+    marked.paste("white", (0, 0, 40, 56))
+    augment = Augmentation().transform()
+    torch.manual_seed(0)
+    for _ in range(200):
+        pixels = np.asarray(augment(marked), dtype=float).mean(-1)
+        quarters = [part.mean() for half in np.array_split(pixels, 2) for part in np.array_split(half, 2, axis=1)]
+        assert np.argmax(quarters) == 0
+
+
+def test_augmentation_changes_images_and_keeps_their_size():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (112, 80, 3), dtype=np.uint8))
+    augment = Augmentation().transform()
+    first, second = augment(image), augment(image)
+    assert first.size == second.size == (80, 112)
+    assert np.asarray(first).tobytes() != np.asarray(second).tobytes()
+
+
+def test_no_augmentation_is_the_identity():
+    off = Augmentation(degrees=0, translate=0, scale=0, perspective=0, brightness=0, contrast=0, saturation=0, blur=0)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 32, 3), dtype=np.uint8))
+    assert np.asarray(off.transform()(image)).tobytes() == np.asarray(image).tobytes()

@@ -1,0 +1,105 @@
+"""`manasight data split`: shares, honesty, and what it refuses."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageFilter
+
+from trainer.data.split import assign, near_duplicates, split
+from trainer.errors import UserError
+
+
+def textured(path: Path, seed: int, size: tuple[int, int] = (200, 280)) -> Image.Image:
+    """A picture with large shapes that a perceptual hash can tell apart."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    noise = Image.fromarray(rng.integers(0, 256, (14, 10, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    image = noise.filter(ImageFilter.GaussianBlur(2))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+    return image
+
+
+def make_textured(root: Path, folders: dict[str, int]) -> Path:
+    for base, (folder, count) in enumerate(folders.items()):
+        for number in range(count):
+            textured(root / folder / f"{folder}-{number}.png", seed=1000 * base + number)
+    return root
+
+
+def files(root: Path) -> dict[str, list[str]]:
+    return {part.name: sorted(path.name for path in part.rglob("*.*")) for part in sorted(root.iterdir())}
+
+
+def test_each_label_set_is_split_70_15_15(tmp_path):
+    root = make_textured(tmp_path / "all", {"red": 40, "red-square": 20})
+    split(root, tmp_path / "out")
+    counts = {part: Counter(name.rpartition("-")[0] for name in names) for part, names in files(tmp_path / "out").items()}
+    assert counts["train"] == {"red": 28, "red-square": 14}
+    assert counts["val"] == {"red": 6, "red-square": 3}
+    assert counts["test"] == {"red": 6, "red-square": 3}
+
+
+def test_the_seed_decides(tmp_path):
+    root = make_textured(tmp_path / "all", {"red": 12, "blue": 12})
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        split(root, tmp_path / name, seed=seed)
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+    assert files(tmp_path / "a") != files(tmp_path / "c")
+
+
+def test_near_duplicates_stay_in_one_split(tmp_path):
+    root = make_textured(tmp_path / "all", {"red": 10, "blue": 10})
+    for number in range(10):
+        original = Image.open(root / "red" / f"red-{number}.png")
+        original.resize((110, 154)).save(root / "red" / f"red-{number}-small.jpg", quality=60)
+    split(root, tmp_path / "out")
+    home = {name: part for part, names in files(tmp_path / "out").items() for name in names}
+    assert len(set(home.values())) == 3
+    for number in range(10):
+        assert home[f"red-{number}.png"] == home[f"red-{number}-small.jpg"]
+
+
+def test_near_duplicates_are_linked_over_a_third(tmp_path):
+    first = textured(tmp_path / "a.png", 1)
+    first.resize((120, 168)).save(tmp_path / "b.jpg", quality=50)
+    textured(tmp_path / "c.png", 2)
+    groups = near_duplicates([tmp_path / name for name in ("a.png", "b.jpg", "c.png")], bits=20)
+    assert groups[0] == groups[1] != groups[2]
+
+
+def test_small_groups_fill_every_split():
+    parts = assign([("red",)] * 3, [0, 1, 2], (0.7, 0.15, 0.15), seed=0)
+    assert sorted(parts) == [0, 1, 2]
+
+
+def test_links_take_no_space(tmp_path):
+    root = make_textured(tmp_path / "all", {"red": 6, "blue": 6})
+    split(root, tmp_path / "out", mode="link")
+    placed = next((tmp_path / "out" / "train" / "red").iterdir())
+    assert placed.samefile(root / "red" / placed.name)
+    assert os.stat(placed).st_nlink == 2
+
+
+def test_an_existing_folder_is_refused_and_kept(tmp_path):
+    root = make_textured(tmp_path / "all", {"red": 6})
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("precious")
+    with pytest.raises(UserError, match="exists already"):
+        split(root, tmp_path / "out")
+    assert (tmp_path / "out" / "mine.txt").read_text() == "precious"
+
+
+def test_too_few_images_are_refused_and_nothing_is_left(tmp_path):
+    root = make_textured(tmp_path / "all", {"red": 12, "blue": 2})
+    with pytest.raises(UserError, match="too few different images of 'blue'"):
+        split(root, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["all"]
+
+
+def test_fractions_must_add_up(tmp_path):
+    with pytest.raises(UserError, match="add up to 1"):
+        split(make_textured(tmp_path / "all", {"red": 6}), tmp_path / "out", fractions=(0.7, 0.2, 0.2))

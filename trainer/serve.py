@@ -1,0 +1,127 @@
+"""`manasight serve`: the app and MLflow's page on this machine, started together and stopped together."""
+
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import requests
+
+from trainer import tracking
+from trainer.errors import UserError
+
+# Seconds that a server may take to answer, and to end once it is asked to.
+START, STOP = 120, 10
+
+
+def serve(port: int = 8501, mlflow_port: int = 5000, address: str = "127.0.0.1", check: bool = False) -> None:
+    """Serve the champion in the app, and MLflow's page on the runs of this folder, until Ctrl-C.
+
+    Args:
+        port: the app's port.
+        mlflow_port: MLflow's port.
+        address: where both listen; 0.0.0.0 lets other machines in.
+        check: only look whether the ports are free.
+    """
+    for number, option in ((port, "--port"), (mlflow_port, "--mlflow_port")):
+        require_free(address, number, option)
+    if check:
+        return
+    found = importlib.util.find_spec("app")
+    if found is None or importlib.util.find_spec("streamlit") is None:
+        raise UserError("the app is not installed here; install it with `pip install -e .[app]` in Manasight's folder")
+    home = tracking.home().resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    here = f"http://127.0.0.1:{mlflow_port}"
+    mlflow = [
+        *("-m", "mlflow", "server", "--host", address, "--port", str(mlflow_port), "--workers", "1"),
+        *("--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}"),
+        *("--artifacts-destination", str(home / "artifacts")),
+    ]
+    main = Path(str(found.origin)).with_name("main.py")
+    app = [
+        *("-m", "streamlit", "run", str(main), "--server.headless", "true"),
+        *("--server.port", str(port), "--server.address", address),
+    ]
+    # MLflow's job runner and its consumers would take 2 GB and are not needed for a page.
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    servers = [
+        (mlflow, home / "mlflow.log", quiet, f"{here}/health"),
+        (app, home / "app.log", {"MLFLOW_TRACKING_URI": here}, f"http://127.0.0.1:{port}/ready"),
+    ]
+    running: list[subprocess.Popen] = []
+    try:
+        for command, log, environment, _ in servers:
+            running.append(start(command, log, environment))
+        for process, (_, log, _, url) in zip(running, servers, strict=True):
+            wait_until_ready(process, log, url)
+        print(f"app     http://localhost:{port}   (log: {home / 'app.log'})")
+        print(f"MLflow  http://localhost:{mlflow_port}   (log: {home / 'mlflow.log'})")
+        print("Ctrl-C stops both", flush=True)
+        while all(process.poll() is None for process in running):
+            time.sleep(0.5)
+        raise UserError(f"a server stopped by itself; its last words are in '{home}/app.log' or '{home}/mlflow.log'")
+    except KeyboardInterrupt:
+        print("\nstopping both")
+    finally:
+        stop(running)
+
+
+def require_free(address: str, port: int, option: str) -> None:
+    """Raise UserError if something listens on the port already."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was just given up counts as free
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            raise UserError(
+                f"port {port} cannot be used ({error.strerror}); stop what runs there or choose another with {option}"
+            ) from error
+
+
+def start(command: list[str], log: Path, environment: dict[str, str]) -> subprocess.Popen:
+    """Start a Python process in a session of its own, so that Ctrl-C reaches it only through `stop`."""
+    with log.open("wb") as file:
+        return subprocess.Popen(  # noqa: S603
+            [sys.executable, *command],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=os.environ | environment,
+            start_new_session=True,
+        )
+
+
+def wait_until_ready(process: subprocess.Popen, log: Path, url: str) -> None:
+    """Wait until a server answers.
+
+    Raises:
+        UserError: if it ends or does not answer in time.
+    """
+    deadline = time.monotonic() + START
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise UserError(f"a server ended with status {process.returncode} before it answered; see '{log}'")
+        try:
+            if requests.get(url, timeout=2).ok:
+                return
+        except requests.RequestException:
+            time.sleep(0.2)
+    raise UserError(f"{url} did not answer within {START} seconds; see '{log}'")
+
+
+def stop(running: list[subprocess.Popen]) -> None:
+    """End processes and their children: ask first, and after a while insist."""
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        for process in running:
+            try:
+                os.killpg(process.pid, sign)
+            except ProcessLookupError:
+                continue
+        deadline = time.monotonic() + STOP
+        while time.monotonic() < deadline and any(process.poll() is None for process in running):
+            time.sleep(0.05)
