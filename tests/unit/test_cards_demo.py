@@ -1,6 +1,7 @@
 """The drawn cards: what a seed promises, what the folder tree looks like, what is left after a mistake or Ctrl-C."""
 
 import hashlib
+import os
 import signal
 import subprocess
 import sys
@@ -139,12 +140,12 @@ def test_nothing_is_left_after_ctrl_c(tmp_path: Path) -> None:
         "--workers",
         "2",
     ]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 60
     while not list(tmp_path.rglob("*.jpg")) and time.monotonic() < deadline:
         time.sleep(0.05)
 
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the workers too
     _, said = process.communicate(timeout=60)
 
     assert process.returncode == 130

@@ -108,7 +108,13 @@ def draw(out: Path, count: int = 900, seed: int = 0, photos: float = 0.0, worker
         for folder in {Path(job.path).parent for job in jobs}:
             (root / folder).mkdir(parents=True)
         work = partial(draw_card, root=root, seed=seed, photos=photos)
-        for _ in tqdm(_spread(work, jobs, workers or os.cpu_count() or 1), total=count, unit=" cards", desc="drawing"):
+        for _ in tqdm(
+            _spread(work, jobs, workers or os.cpu_count() or 1),
+            total=count,
+            unit=" cards",
+            desc="drawing",
+            disable=None,
+        ):
             pass
     print(f"{count} cards in {len(LABEL_SETS)} label sets are in {out}")
 
@@ -118,10 +124,14 @@ def _spread(work: partial, jobs: list[Job], workers: int) -> Iterator[None]:
     if workers == 1:
         yield from map(work, jobs)
         return
-    # Workers leave Ctrl-C to this process, which tells them to stop after the cards in hand.
-    quiet = (signal.SIGINT, signal.SIG_IGN)
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), signal.signal, quiet)
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"))
     try:
-        yield from pool.map(work, jobs, chunksize=8)
+        # Workers are born deaf to Ctrl-C: this process hears it and stops them after the cards in hand.
+        hearing = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            done = pool.map(work, jobs, chunksize=4)
+        finally:
+            signal.signal(signal.SIGINT, hearing)
+        yield from done
     finally:
         pool.shutdown(cancel_futures=True)
