@@ -5,7 +5,7 @@ import math
 from random import Random
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 from trainer.data.cards.texture import patch
 
@@ -15,7 +15,7 @@ RGB = tuple[int, int, int]
 def palette(rnd: Random) -> list[RGB]:
     """Five colours that belong together: few hues, their own range of saturation and value."""
     hue, spread = rnd.random(), rnd.choice((0.03, 0.08, 0.2, 0.5, 1.0))
-    vivid, dark = rnd.betavariate(1.2, 1.9), rnd.choice((0.0, 0.05, 0.2))
+    vivid, dark = rnd.betavariate(1.5, 1.6), rnd.choice((0.0, 0.05, 0.2))
     light = rnd.uniform(max(0.5, dark + 0.3), 1.0)
     values = [dark + (light - dark) * v for v in (0.02, 0.25, 0.5, 0.75, 1.0)]
     colours = []
@@ -180,7 +180,7 @@ def _light(rnd: Random, image: Image.Image, w: int, h: int) -> Image.Image:
     relief = rnd.uniform(0.08, 0.35) * patch(
         rnd, rnd.choice(("cloud", "stone", "fibre", "marble")), w, h, rnd.uniform(0.4, 1.5)
     )
-    relief += rnd.uniform(0.0, 0.12) * patch(rnd, "grain", w, h)
+    relief += rnd.uniform(0.0, 0.16) * patch(rnd, "grain", w, h)
     y, x = np.ogrid[:h, :w]
     lamp = np.exp(
         -(((x / w - rnd.random()) / rnd.uniform(0.2, 0.6)) ** 2 + ((y / h - rnd.random()) / rnd.uniform(0.2, 0.6)) ** 2)
@@ -188,7 +188,7 @@ def _light(rnd: Random, image: Image.Image, w: int, h: int) -> Image.Image:
     scene *= (1 + relief + rnd.uniform(-0.4, 0.9) * (lamp - 0.3))[..., None]
     if rnd.random() < 0.4:
         scene += (lamp**2)[..., None] * np.array([rnd.uniform(0, 160) for _ in range(3)], np.float32)
-    scene = np.clip(scene / 255, 0, 1) ** rnd.uniform(0.55, 1.25)
+    scene = np.clip(scene / 255, 0, 1) ** rnd.uniform(0.6, 1.35)
     return Image.fromarray((scene * 255).astype(np.uint8))
 
 
@@ -207,4 +207,7 @@ def paint(rnd: Random, width: int, height: int) -> Image.Image:
         image = Image.blend(image, _paintwork(rnd, w, h), rnd.uniform(0.1, 0.6))
     if rnd.random() < 0.7:
         _brush(rnd, image)
-    return _light(rnd, image, w, h).resize((width, height), Image.Resampling.BILINEAR)
+    image = _light(rnd, image, w, h)
+    if rnd.random() < 0.5:  # crisp edges, as painters and printers like them
+        image = image.filter(ImageFilter.UnsharpMask(2, rnd.randint(40, 200), 0))
+    return image.resize((width, height), Image.Resampling.BILINEAR)
