@@ -1,27 +1,33 @@
-"""The program interface, in the same process as the page: predictions, the model in use, and whether it is ready."""
+"""The program interface, in the same process as the page: predictions, the model in use, readiness and counters."""
 
 import asyncio
 import io
+import time
+from collections import Counter
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from PIL import Image
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from app.images import ImageError, decode, overlay
-from app.model import ModelError, Prediction, cpu_limit
+from app.inference import decoding
+from app.model import ModelError, Prediction
+from app.openapi import document
 from app.serving import Served, serving
 
-# One request: enough for a folder of scans, little enough that a few at once fit in memory.
+# One request: enough for a folder of scans, little enough that many at once fit in memory.
 MAX_BODY = 64 * 1024**2
 MAX_IMAGES = 32
+# Requests at once; further ones are told to come back instead of piling up in memory.
+MAX_REQUESTS = 64
+MAX_SECONDS = 60.0
 
-# Decoding and inference stay off the event loop; as many at once as there are CPUs, so that memory is bounded.
-_workers = ThreadPoolExecutor(cpu_limit(), thread_name_prefix="manasight-api")
+# The buckets of Prometheus's histogram of request times, in seconds.
+BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class RequestError(Exception):
@@ -38,22 +44,46 @@ class _InMemoryParser(MultiPartParser):
     spool_max_size = MAX_BODY
 
 
+class Counters:
+    """What /metrics tells. Changed on the event loop only, so that it needs no lock."""
+
+    def __init__(self) -> None:
+        """Everything starts at zero."""
+        self.active = 0
+        self.statuses: Counter[int] = Counter()
+        self.images: Counter[str] = Counter()
+        self.buckets = [0] * len(BUCKETS)
+        self.seconds = 0.0
+
+    def record(self, status: int, seconds: float) -> None:
+        """Count one answered request of /api/predict."""
+        self.statuses[status] += 1
+        self.seconds += seconds
+        for index, bound in enumerate(BUCKETS):
+            self.buckets[index] += seconds <= bound
+
+
+counters = Counters()
+
+
 async def ready(_request: Request) -> JSONResponse:
     """200 once a model answers; 503 with the reason before that."""
-    shared = serving()
-    if shared.served is None:
-        return JSONResponse({"ready": False, "error": shared.problem or "The model is still loading."}, 503)
-    return JSONResponse({"ready": True, "model": shared.served.title})
+    try:
+        return JSONResponse({"ready": True, "model": serving().current().title})
+    except ModelError as error:
+        return JSONResponse({"ready": False, "error": str(error)}, 503)
 
 
 async def model(_request: Request) -> JSONResponse:
     """The model in use: what a client needs to read its answers, and where it came from."""
     shared = serving()
-    if shared.served is None:
-        return JSONResponse({"error": shared.problem or "The model is still loading."}, 503)
-    found = shared.served.model
+    try:
+        served = shared.current()
+    except ModelError as error:
+        return JSONResponse({"error": str(error)}, 503)
+    found = served.model
     return JSONResponse(
-        describe(shared.served)
+        describe(served)
         | {
             "classes": found.classes,
             "thresholds": [round(float(value), 6) for value in found.thresholds],
@@ -68,15 +98,71 @@ async def model(_request: Request) -> JSONResponse:
 
 async def predict(request: Request) -> Response:
     """Labels and probabilities of the pictures in the request, or with `?heatmap=label` the heat map of one as PNG."""
+    started = time.perf_counter()
+    counters.active += 1
     try:
-        pictures = await _read_pictures(request)
-        label = request.query_params.get("heatmap")
-        work = _heat_map if label is not None else _predict
-        return await asyncio.get_running_loop().run_in_executor(_workers, work, pictures, label)
+        async with asyncio.timeout(MAX_SECONDS):
+            if counters.active > MAX_REQUESTS:
+                raise RequestError(429, f"{MAX_REQUESTS} requests are being answered already; try again in a second.")
+            served = serving().current()
+            pictures = await _read_pictures(request)
+            if "heatmap" in request.query_params:
+                response = await _heat_map(served, pictures, request.query_params["heatmap"])
+            else:
+                response = await _predict(served, pictures)
     except RequestError as error:
-        return JSONResponse({"error": str(error)}, error.status)
+        headers = {"Retry-After": "1"} if error.status == 429 else None
+        response = JSONResponse({"error": str(error)}, error.status, headers)
     except ModelError as error:
-        return JSONResponse({"error": str(error)}, 503)
+        response = JSONResponse({"error": str(error)}, 503)
+    except TimeoutError:
+        response = JSONResponse({"error": f"There was no answer within {MAX_SECONDS:.0f} seconds."}, 503)
+    except ClientDisconnect:
+        response = JSONResponse({"error": "The client went away."}, 400)
+    finally:
+        counters.active -= 1
+    counters.record(response.status_code, time.perf_counter() - started)
+    return response
+
+
+async def metrics(_request: Request) -> PlainTextResponse:
+    """Counters in Prometheus's text format."""
+    shared = serving()
+    served = shared.served
+    lines = ["# TYPE manasight_requests_total counter"]
+    lines += [f'manasight_requests_total{{status="{key}"}} {n}' for key, n in sorted(counters.statuses.items())]
+    lines.append("# TYPE manasight_images_total counter")
+    lines += [f'manasight_images_total{{outcome="{key}"}} {n}' for key, n in sorted(counters.images.items())]
+    lines.append("# TYPE manasight_request_seconds histogram")
+    lines += [
+        f'manasight_request_seconds_bucket{{le="{bound}"}} {n}'
+        for bound, n in zip(BUCKETS, counters.buckets, strict=True)
+    ]
+    total = counters.statuses.total()
+    lines += [
+        f'manasight_request_seconds_bucket{{le="+Inf"}} {total}',
+        f"manasight_request_seconds_sum {counters.seconds:.6f}",
+        f"manasight_request_seconds_count {total}",
+    ]
+    gauges = {
+        "requests_active": counters.active,
+        "images_waiting": shared.batcher.waiting,
+        "model_ready": int(served is not None),
+        "registry_trouble": int(bool(shared.note)),
+    }
+    for name, value in gauges.items():
+        lines += [f"# TYPE manasight_{name} gauge", f"manasight_{name} {value}"]
+    lines += ["# TYPE manasight_model_swaps_total counter", f"manasight_model_swaps_total {shared.swaps}"]
+    if served:
+        version = served.champion.version if served.champion else ""
+        lines.append("# TYPE manasight_model_info gauge")
+        lines.append(f'manasight_model_info{{version="{version}",sha256="{served.model.sha256}"}} 1')
+    return PlainTextResponse("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")
+
+
+async def openapi(_request: Request) -> JSONResponse:
+    """This interface as an OpenAPI document."""
+    return JSONResponse(document(MAX_IMAGES, MAX_BODY))
 
 
 def describe(served: Served) -> dict[str, Any]:
@@ -124,43 +210,57 @@ async def _read_body(request: Request) -> bytes:
     return bytes(body)
 
 
-def _predict(pictures: list[tuple[str, bytes]], _label: None) -> Response:
+async def _predict_one(served: Served, data: bytes) -> tuple[Image.Image, Prediction]:
+    """Decode in its own threads, then wait for the shared model; raises ImageError for what is no picture."""
+    try:
+        image = await asyncio.get_running_loop().run_in_executor(decoding, decode, data)
+    except ImageError:
+        counters.images["refused"] += 1
+        raise
+    prediction = await asyncio.wrap_future(serving().submit(served, image))
+    counters.images["predicted"] += 1
+    return image, prediction
+
+
+async def _predict(served: Served, pictures: list[tuple[str, bytes]]) -> Response:
     """A JSON answer with one entry per picture; 422 if none of them could be read."""
-    images: list[Image.Image] = []
-    answers: list[dict[str, Any]] = []
-    for name, data in pictures:
-        answer: dict[str, Any] = {"name": name}
+
+    async def answer(name: str, data: bytes) -> dict[str, Any]:
         try:
-            images.append(decode(data))
+            _, prediction = await _predict_one(served, data)
         except ImageError as error:
-            answer["error"] = str(error)
-        answers.append(answer)
-    if not images:
+            return {"name": name, "error": str(error)}
+        return {"name": name, **_as_json(served, prediction)}
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(answer(*picture)) for picture in pictures]
+    answers = [task.result() for task in tasks]
+    if all("error" in found for found in answers):
         return JSONResponse({"error": answers[0]["error"], "images": answers}, 422)
-    served, predictions = serving().predict(images)
-    found = iter(predictions)
-    for answer in answers:
-        if "error" not in answer:
-            answer.update(_as_json(served, next(found)))
     return JSONResponse({"model": describe(served), "images": answers})
 
 
-def _heat_map(pictures: list[tuple[str, bytes]], label: str) -> Response:
-    """The first picture with one label's heat map over it, as PNG of the picture's own size."""
-    if len(pictures) != 1:
-        raise RequestError(422, "A heat map is drawn for one picture at a time.")
-    try:
-        image = decode(pictures[0][1])
-    except ImageError as error:
-        raise RequestError(422, str(error)) from error
-    served, (prediction,) = serving().predict([image])
+async def _heat_map(served: Served, pictures: list[tuple[str, bytes]], label: str) -> Response:
+    """The one picture with a label's heat map over it, as PNG."""
     classes = served.model.classes
     if label not in classes:
         raise RequestError(422, f"The model has no label “{label}”; its labels are: {', '.join(classes)}.")
+    if len(pictures) != 1:
+        raise RequestError(422, "A heat map is drawn for one picture at a time.")
+    try:
+        image, prediction = await _predict_one(served, pictures[0][1])
+    except ImageError as error:
+        raise RequestError(422, str(error)) from error
     maps = prediction.activation_maps
-    buffer = io.BytesIO()
-    overlay(image, maps[classes.index(label)], float(maps.max())).save(buffer, "PNG")
-    return Response(buffer.getvalue(), media_type="image/png")
+
+    def draw() -> bytes:
+        image.thumbnail((2048, 2048))
+        buffer = io.BytesIO()
+        overlay(image, maps[classes.index(label)], float(maps.max())).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    png = await asyncio.get_running_loop().run_in_executor(decoding, draw)
+    return Response(png, media_type="image/png")
 
 
 def _as_json(served: Served, prediction: Prediction) -> dict[str, Any]:
@@ -176,6 +276,8 @@ def _as_json(served: Served, prediction: Prediction) -> dict[str, Any]:
 
 routes = [
     Route("/ready", ready),
+    Route("/metrics", metrics),
     Route("/api/model", model),
+    Route("/api/openapi.json", openapi),
     Route("/api/predict", predict, methods=["POST"]),
 ]

@@ -6,14 +6,14 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from app.images import to_input
+from app.inference import Batcher
 from app.model import Model, ModelError, Prediction
 from app.registry import Champion, Registry, RegistryError
 
@@ -52,7 +52,7 @@ class Settings:
         registered_name: of the model there (MANASIGHT_MODEL_NAME).
         mlflow_page: MLflow's address for a browser, if it differs (MANASIGHT_MLFLOW_PAGE).
         poll_seconds: between two questions to MLflow (MANASIGHT_POLL_SECONDS).
-        keep: folder where the champion is kept for the next start (MANASIGHT_KEEP).
+        home: folder where the champion is kept for the next start (MANASIGHT_HOME).
     """
 
     model: Path = STARTER
@@ -60,7 +60,7 @@ class Settings:
     registered_name: str = "manasight"
     mlflow_page: str = ""
     poll_seconds: float = 30.0
-    keep: Path = Path(".manasight/app")
+    home: Path = Path(".manasight")
 
     @classmethod
     def from_environment(cls) -> "Settings":
@@ -72,7 +72,7 @@ class Settings:
             registered_name=get("MANASIGHT_MODEL_NAME") or cls.registered_name,
             mlflow_page=get("MANASIGHT_MLFLOW_PAGE") or "",
             poll_seconds=float(get("MANASIGHT_POLL_SECONDS") or cls.poll_seconds),
-            keep=Path(get("MANASIGHT_KEEP") or cls.keep),
+            home=Path(get("MANASIGHT_HOME") or cls.home),
         )
 
 
@@ -88,6 +88,8 @@ class Serving:
         self.served: Served | None = None
         self.problem = ""  # why no model could be loaded at start
         self.note = ""  # what the last look at the registry found out of order
+        self.swaps = 0  # champions taken over since the start
+        self.batcher = Batcher()
         self._refused: dict[tuple[str, int], str] = {}
         self._checking = threading.Lock()
         self._stop = threading.Event()
@@ -113,22 +115,23 @@ class Serving:
             self._watcher.start()
 
     def stop(self) -> None:
-        """End the background thread; what it is downloading is dropped."""
+        """End the background threads; what is being downloaded is dropped, what waits for a prediction gets it."""
         self._stop.set()
+        self.batcher.stop()
 
-    def predict(self, images: Sequence[Image.Image]) -> tuple[Served, list[Prediction]]:
-        """Predict RGB images of any size with the model in use, which is returned beside the predictions.
+    def current(self) -> Served:
+        """The model in use; hold on to it for everything that belongs to one answer.
 
         Raises:
-            ModelError: if there is no model to predict with.
+            ModelError: if there is none.
         """
-        served = self.served
-        if served is None:
+        if self.served is None:
             raise ModelError(self.problem or "The model is still loading.")
-        if not images:
-            return served, []
-        size = served.model.input_size
-        return served, served.model.predict(np.stack([to_input(image, size) for image in images]))
+        return self.served
+
+    def submit(self, served: Served, image: Image.Image) -> Future[Prediction]:
+        """Queue an RGB image of any size for a model."""
+        return self.batcher.submit(served.model, to_input(image, served.model.input_size))
 
     def check(self) -> bool:
         """Ask the registry now, and serve its champion if that is another one; True if the model was swapped."""
@@ -170,6 +173,7 @@ class Serving:
                 log.warning("%s", self._refused[key])
             else:
                 self.served = Served(model, champion)
+                self.swaps += 1
                 self.note = self.problem = ""
                 log.info("now serving %s version %s", champion.name, champion.version)
                 self._keep(data, champion)
@@ -188,7 +192,7 @@ class Serving:
         """One folder per registered model, so that two servers never serve each other's champions."""
         settings = self.settings
         key = hashlib.sha256(f"{settings.tracking_uri}\n{settings.registered_name}".encode()).hexdigest()[:16]
-        return settings.keep / key
+        return settings.home / "app" / key
 
     def _keep(self, data: bytes, champion: Champion) -> None:
         """Write the champion to disk for the next start; a folder that cannot be written to is no error."""

@@ -180,3 +180,15 @@ def test_a_class_that_was_not_found_has_no_heat() -> None:
     plain = overlay(Image.new("RGB", (80, 80), "grey"), np.full((4, 4), -1, np.float32), 0.0)
 
     assert len(plain.getcolors()) == 1
+
+
+def test_a_very_large_jpeg_is_decoded_smaller_and_looks_the_same_to_the_model() -> None:
+    small = Image.effect_noise((42, 42), 80).convert("RGB")
+    large = small.resize((4200, 4200), Image.Resampling.BICUBIC)
+    data = encoded(large, "JPEG", quality=95)
+
+    found = decode(data)
+
+    assert found.size == (2100, 2100)
+    whole = to_input(Image.open(io.BytesIO(data)).convert("RGB"), (224, 160))
+    np.testing.assert_allclose(to_input(found, (224, 160)).astype(int), whole.astype(int), atol=2)

@@ -89,7 +89,7 @@ def test_portrait_stays_portrait(tiny_model: Callable, tmp_path: Path) -> None:
     card = Image.new("RGB", (200, 280), "blue")
     card.paste("red", (0, 0, 200, 140))
 
-    _, (prediction,) = serving.predict([card])
+    prediction = serving.submit(serving.current(), card).result(30)
 
     red = prediction.activation_maps[0]
     assert red.shape == (7, 5)

@@ -2,12 +2,16 @@
 
 import io
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
+import jsonschema
 import psutil
 import pytest
 import requests
@@ -175,3 +179,78 @@ def test_the_app_starts_from_any_folder_without_being_installed(tiny_file: Path,
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
+
+
+def matches(app: str, answer: requests.Response, path: str, method: str) -> None:
+    """Assert that an answer has a status and a body that the OpenAPI document promises."""
+    document = requests.get(f"{app}/api/openapi.json", timeout=10).json()
+    promised = document["paths"][path][method]["responses"]
+    assert str(answer.status_code) in promised
+    schema = promised[str(answer.status_code)]["content"]["application/json"]["schema"]
+    jsonschema.Draft202012Validator({**schema, "components": document["components"]}).validate(answer.json())
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "send"),
+    [
+        ("/ready", "get", {}),
+        ("/api/model", "get", {}),
+        ("/api/predict", "post", {"data": png()}),
+        ("/api/predict", "post", {"files": [("f", ("a.png", png())), ("f", ("b.png", b"bad"))]}),
+        ("/api/predict", "post", {"data": b"bad"}),
+        ("/api/predict", "post", {"files": [("f", (f"{i}.png", b"x")) for i in range(40)]}),
+        ("/api/predict", "post", {"json": {}}),
+    ],
+    ids=["ready", "model", "one", "mixed", "bad", "many", "json"],
+)
+def test_answers_are_what_the_openapi_document_promises(app: str, path: str, method: str, send: dict) -> None:
+    matches(app, requests.request(method, f"{app}{path}", timeout=30, **send), path, method)
+
+
+def test_counters_follow_the_requests(app: str) -> None:
+    def read() -> dict[str, float]:
+        lines = requests.get(f"{app}/metrics", timeout=10).text.splitlines()
+        return {key: float(value) for key, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
+
+    before = read()
+    requests.post(f"{app}/api/predict", data=png(), timeout=30)
+    requests.post(f"{app}/api/predict", data=b"bad", timeout=30)
+    after = read()
+
+    grown = {key: after[key] - before.get(key, 0) for key in after}
+    assert grown['manasight_requests_total{status="200"}'] == 1
+    assert grown['manasight_requests_total{status="422"}'] == 1
+    assert grown['manasight_images_total{outcome="predicted"}'] == 1
+    assert grown['manasight_images_total{outcome="refused"}'] == 1
+    assert grown["manasight_request_seconds_count"] == 2
+    assert after["manasight_requests_active"] == 0
+    assert after["manasight_model_ready"] == 1
+
+
+def test_many_requests_at_once_are_answered_or_told_to_come_back(app: str) -> None:
+    with ThreadPoolExecutor(100) as clients:
+        answers = list(clients.map(lambda _: requests.post(f"{app}/api/predict", data=png(), timeout=60), range(400)))
+
+    assert {answer.status_code for answer in answers} <= {200, 429}
+    assert sum(answer.status_code == 200 for answer in answers) > 100
+    assert all("Retry-After" in answer.headers for answer in answers if answer.status_code == 429)
+
+
+def test_a_request_over_the_limit_is_told_to_come_back(app: str) -> None:
+    """64 uploads that never end hold every place; the next request is not made to wait for them."""
+    host, _, port = app.removeprefix("http://").partition(":")
+    head = (
+        f"POST /api/predict HTTP/1.1\r\nHost: {host}\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\n".encode()
+    )
+    with ExitStack() as held:
+        for _ in range(64):
+            held.enter_context(socket.create_connection((host, int(port)), 10)).sendall(head)
+        deadline = time.monotonic() + 20
+        while "manasight_requests_active 64" not in requests.get(f"{app}/metrics", timeout=10).text:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+        answer = requests.post(f"{app}/api/predict", data=png(), timeout=10)
+
+    assert answer.status_code == 429
+    assert answer.headers["Retry-After"] == "1"

@@ -81,7 +81,7 @@ def settings(mlflow_server: str, tiny_file: Path, tmp_path: Path, request: pytes
         tracking_uri=mlflow_server,
         registered_name=request.node.name,
         poll_seconds=3600,
-        keep=tmp_path / "keep",
+        home=tmp_path / "home",
     )
 
 
@@ -230,7 +230,7 @@ def test_a_damaged_kept_champion_is_ignored(
 ) -> None:
     register(tiny_model(), tmp_path)
     serving.check()
-    (kept,) = settings.keep.glob("*/*.onnx")
+    (kept,) = settings.home.glob("app/*/*.onnx")
     kept.write_bytes(damage)
 
     later = Serving(settings)

@@ -1,0 +1,114 @@
+"""The OpenAPI document of the program interface; a test compares it with what the server answers."""
+
+from typing import Any
+
+
+def document(max_images: int, max_body: int) -> dict[str, Any]:
+    """The document, with the limits of one request: pictures, and bytes of the body."""
+
+    def answer(text: str, schema: str) -> dict[str, Any]:
+        return {
+            "description": text,
+            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
+        }
+
+    def fields(**properties: dict[str, Any]) -> dict[str, Any]:
+        return {"type": "object", "required": list(properties), "properties": properties}
+
+    text = {"type": "string"}
+    texts = {"type": "array", "items": text}
+    probability = {"type": "number", "minimum": 0, "maximum": 1}
+    served = {"name": text, "version": {"type": ["string", "null"]}, "sha256": text, "run_id": text}
+    picture = {"type": "string", "format": "binary"}
+    form = {"type": "object", "properties": {"file": {"type": "array", "maxItems": max_images, "items": picture}}}
+    failed = fields(name=text, error=text)
+    failures = {
+        "413": answer(f"More than {max_body // 1024**2} MB, or more than {max_images} pictures.", "Error"),
+        "415": answer("The body is neither a form nor a picture.", "Error"),
+        "422": answer("No picture could be read, or the label is unknown.", "Error"),
+        "429": answer("Too many requests at once.", "Error"),
+        "503": answer("No model answers, or not in time.", "Error"),
+    }
+    heat_map = {
+        "name": "heatmap",
+        "in": "query",
+        "description": "A label of the model: answer with its heat map over the one picture, as PNG.",
+        "schema": text,
+    }
+    predicted = answer("Labels and probabilities, one entry per picture in the order sent.", "Answer")
+    predicted["content"]["image/png"] = {"schema": picture}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Manasight", "version": "1", "description": "Multi-label image classification."},
+        "paths": {
+            "/api/predict": {
+                "post": {
+                    "summary": "Predict the labels of pictures",
+                    "parameters": [heat_map],
+                    "requestBody": {
+                        "required": True,
+                        "content": {
+                            "multipart/form-data": {"schema": form},
+                            "image/*": {"schema": picture},
+                            "application/octet-stream": {"schema": picture},
+                        },
+                    },
+                    "responses": {"200": predicted, **failures},
+                }
+            },
+            "/api/model": {
+                "get": {
+                    "summary": "The model in use",
+                    "responses": {"200": answer("Its classes and origin.", "Model"), "503": failures["503"]},
+                }
+            },
+            "/ready": {
+                "get": {
+                    "summary": "Whether a model answers",
+                    "responses": {"200": answer("It does.", "Ready"), "503": answer("It does not.", "NotReady")},
+                }
+            },
+            "/metrics": {
+                "get": {
+                    "summary": "Counters for Prometheus",
+                    "responses": {"200": {"description": "Prometheus's text format.", "content": {"text/plain": {}}}},
+                }
+            },
+        },
+        "components": {
+            "schemas": {
+                "Error": fields(error=text),
+                "Ready": fields(ready={"const": True}, model=text),
+                "NotReady": fields(ready={"const": False}, error=text),
+                "Answer": fields(
+                    model=fields(**served),
+                    images={
+                        "type": "array",
+                        "items": {
+                            "oneOf": [
+                                fields(
+                                    name=text,
+                                    labels=texts,
+                                    probabilities={
+                                        "type": "object",
+                                        "additionalProperties": probability,
+                                    },
+                                ),
+                                failed,
+                            ]
+                        },
+                    },
+                ),
+                "Model": fields(
+                    **served,
+                    classes=texts,
+                    thresholds={"type": "array", "items": probability},
+                    input_size={"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2},
+                    git_commit=text,
+                    data_fingerprint=text,
+                    metrics={"type": "object"},
+                    registry_note=text,
+                ),
+            }
+        },
+    }
