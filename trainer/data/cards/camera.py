@@ -242,7 +242,6 @@ def _photo(rnd: Random, card: Image.Image) -> Image.Image:
     portrait = rnd.choice((3 / 4, 3 / 4, 9 / 16, 1, 4 / 3, 0.717))
     long = round(190 * 2.7 ** rnd.random())
     frame = (max(140, round(long * min(1, portrait))), max(140, round(long / max(1, portrait))))
-    card = card.copy()
     if rnd.random() < 0.35:
         body = _sleeved(rnd, card)
     else:
@@ -265,10 +264,10 @@ def _photo(rnd: Random, card: Image.Image) -> Image.Image:
         shadow = ImageChops.offset(alpha, round(rnd.gauss(0, drop)), round(abs(rnd.gauss(0, drop))))
         shadow = shadow.filter(ImageFilter.BoxBlur(1 + drop)).point([int(v * 0.5) for v in range(256)])
         image.paste((0, 0, 0), (0, 0), shadow)
+    front = body.convert("RGB")
     if rnd.random() < 0.35:
-        _shine(rnd, body_light := body.convert("RGB"))
-        body = body_light
-    image.paste(body.convert("RGB"), (0, 0), alpha)
+        _shine(rnd, front)
+    image.paste(front, (0, 0), alpha)
     if held:
         _hand(rnd, image, corners, behind=False)
     if rnd.random() < 0.8:

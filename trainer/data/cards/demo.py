@@ -5,6 +5,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
@@ -108,13 +109,8 @@ def draw(out: Path, count: int = 900, seed: int = 0, photos: float = 0.0, worker
         for folder in {Path(job.path).parent for job in jobs}:
             (root / folder).mkdir(parents=True)
         work = partial(draw_card, root=root, seed=seed, photos=photos)
-        for _ in tqdm(
-            _spread(work, jobs, workers or os.cpu_count() or 1),
-            total=count,
-            unit=" cards",
-            desc="drawing",
-            disable=None,
-        ):
+        drawn = _spread(work, jobs, workers or os.cpu_count() or 1)
+        for _ in tqdm(drawn, "drawing", count, unit=" cards", disable=None):
             pass
     print(f"{count} cards in {len(LABEL_SETS)} label sets are in {out}")
 
@@ -133,5 +129,7 @@ def _spread(work: partial, jobs: list[Job], workers: int) -> Iterator[None]:
         finally:
             signal.signal(signal.SIGINT, hearing)
         yield from done
+    except BrokenProcessPool as died:
+        raise UserError("a drawing process was killed, most likely for want of memory: give fewer --workers") from died
     finally:
         pool.shutdown(cancel_futures=True)
