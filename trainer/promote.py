@@ -36,7 +36,7 @@ def promote(version: int | None = None, data: Path | None = None, force: bool = 
     champion = find_champion(client)
     if champion is None:
         reason = "there was no champion"
-    elif champion.version == candidate.version:
+    elif int(champion.version) == int(candidate.version):
         print(f"{name} version {candidate.version} is the champion already")
         return
     else:

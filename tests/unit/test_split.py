@@ -37,7 +37,9 @@ def files(root: Path) -> dict[str, list[str]]:
 def test_each_label_set_is_split_70_15_15(tmp_path):
     root = make_textured(tmp_path / "all", {"red": 40, "red-square": 20})
     split(root, tmp_path / "out")
-    counts = {part: Counter(name.rpartition("-")[0] for name in names) for part, names in files(tmp_path / "out").items()}
+    counts = {
+        part: Counter(name.rpartition("-")[0] for name in names) for part, names in files(tmp_path / "out").items()
+    }
     assert counts["train"] == {"red": 28, "red-square": 14}
     assert counts["val"] == {"red": 6, "red-square": 3}
     assert counts["test"] == {"red": 6, "red-square": 3}

@@ -1,0 +1,141 @@
+"""How much of the machine training uses: images a second with real files, against ready tensors and a bare loop.
+
+    python benchmarks/training.py [FOLDER OF SPLITS] [--size 224 160] [--batches 12] [--rounds 3]
+
+Four loops train the same network on batches of the same size, in turns, so that other load on the machine meets them all:
+
+- files:   `manasight fit`'s own parts: JPEG files, the loader with augmentation, Lightning, MLflow. From the second epoch
+           on images come from the loader's cache.
+- tensor:  the same, on one batch that is in memory already. files / tensor says whether the loader starves the step.
+- bare:    forward, loss, backward and step in plain PyTorch on that batch. tensor / bare is what Lightning and MLflow cost.
+
+Without a folder it draws cards. Prints medians over the rounds.
+"""
+
+import argparse
+import logging
+import os
+import statistics
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+import lightning
+import mlflow
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from trainer.classifier import MultiLabelClassifier
+from trainer.data.module import MultiLabelDataModule
+from trainer.fit import build_parser, build_trainer
+
+
+class OneBatch(Dataset):
+    """The same batch again and again."""
+
+    def __init__(self, batch: tuple[torch.Tensor, torch.Tensor], times: int) -> None:
+        self.batch, self.times = batch, times
+
+    def __len__(self) -> int:
+        return self.times
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.batch
+
+
+class Stopwatch(lightning.Callback):
+    """Times training batches from the end of the second one, when workers and memory are warm, to the last one's end."""
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: object) -> None:
+        """Note the time."""
+        self.times.append(time.perf_counter())
+
+    def on_train_epoch_start(self, *_: object) -> None:
+        """Start again."""
+        self.times: list[float] = []
+
+    @property
+    def per_batch(self) -> float:
+        """Seconds a batch took."""
+        return (self.times[-1] - self.times[1]) / (len(self.times) - 2)
+
+
+def with_lightning(module: MultiLabelDataModule, loader: DataLoader | None, batches: int, epochs: int) -> float:
+    """Seconds a batch takes in `manasight fit`'s own trainer, in the last of several epochs."""
+    parser = build_parser("benchmark")
+    config = parser.parse_args([f"--data.root={module.root}", f"--trainer.max_epochs={epochs}"])
+    config.trainer.limit_train_batches = batches
+    config.trainer.limit_val_batches = 0
+    config.trainer.num_sanity_val_steps = 0
+    model = MultiLabelClassifier(module.classes, weights="none", backbone_rate=1.0)
+    watch = Stopwatch()
+    with tempfile.TemporaryDirectory() as folder, mlflow.start_run(log_system_metrics=True) as run:
+        trainer = build_trainer(config, Path(folder), run.info.run_id)
+        trainer.callbacks = [call for call in trainer.callbacks if "Checkpoint" not in type(call).__name__] + [watch]
+        trainer.fit(model, loader if loader is not None else module.train_dataloader())
+    return watch.per_batch
+
+
+def bare(module: MultiLabelDataModule, batch: tuple[torch.Tensor, torch.Tensor], batches: int) -> float:
+    """Seconds a batch takes in a plain PyTorch loop with the same network, loss and optimiser."""
+    model = MultiLabelClassifier(module.classes, weights="none").train()
+    optimizer = torch.optim.AdamW(model.network.parameters(), lr=1e-3)
+    times = []
+    for _ in range(batches):
+        optimizer.zero_grad()
+        model.loss(model(batch[0]), batch[1]).backward()
+        optimizer.step()
+        times.append(time.perf_counter())
+    return (times[-1] - times[1]) / (len(times) - 2)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, help="a folder of train, val and test")
+    parser.add_argument("--size", nargs=2, type=int, default=(224, 160), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--batches", type=int, default=12, help="batches per measurement")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    logging.disable(logging.INFO)
+    with tempfile.TemporaryDirectory() as folder:
+        mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+        mlflow.create_experiment("benchmark", (Path(folder) / "artifacts").as_uri())
+        mlflow.set_experiment("benchmark")
+        if options.folder is None:
+            from trainer.data.cards.demo import draw
+
+            options.folder = Path(folder) / "cards"
+            draw(options.folder, count=1080)
+        module = MultiLabelDataModule(options.folder, tuple(options.size), options.batch)
+        module.setup("fit")
+        batch = next(iter(module.train_dataloader()))
+        ready = DataLoader(OneBatch(batch, options.batches), batch_size=None)
+        enough = len(module.train_dataloader())
+        if enough < options.batches:
+            raise SystemExit(f"'{options.folder}' has {enough} training batches, fewer than {options.batches}")
+        seconds: dict[str, list[float]] = {"files": [], "tensor": [], "bare": []}
+        for number in range(options.rounds):
+            seconds["bare"].append(bare(module, batch, options.batches))
+            seconds["tensor"].append(with_lightning(module, ready, options.batches, 1))
+            # The first time an epoch before fills the cache, as in every training that is longer than one epoch.
+            seconds["files"].append(with_lightning(module, None, options.batches, 2 if number == 0 else 1))
+    rate = {name: options.batch / statistics.median(values) for name, values in seconds.items()}
+    ratios = {
+        "files / tensor": [tensor / files for files, tensor in zip(seconds["files"], seconds["tensor"], strict=True)],
+        "tensor / bare": [plain / tensor for tensor, plain in zip(seconds["tensor"], seconds["bare"], strict=True)],
+    }
+    print(f"{options.size[0]}x{options.size[1]}, batch {options.batch}, {torch.get_num_threads()} threads")
+    for name, value in rate.items():
+        print(f"{name:16}{value:8.2f} images/s")
+    for name, values in ratios.items():
+        print(f"{name:16}{statistics.median(values):8.3f}   (rounds: {', '.join(f'{value:.3f}' for value in values)})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""The house rules that no other test would notice to be broken."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def imported(folder: str) -> dict[Path, set[str]]:
+    """Every module that the files of a room import, at the top or inside a function."""
+    found: dict[Path, set[str]] = {}
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        names = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        found[path.relative_to(ROOT)] = names
+    assert found
+    return found
+
+
+def test_the_app_imports_neither_torch_nor_the_trainer():
+    for path, names in imported("app").items():
+        wrong = {name for name in names if name.split(".")[0] in ("torch", "torchvision", "trainer", "mlflow", "onnx")}
+        assert not wrong, f"{path} imports {wrong}"
+
+
+def test_the_trainer_does_not_import_the_app():
+    for path, names in imported("trainer").items():
+        assert not {name for name in names if name.split(".")[0] == "app"}, path
+
+
+def test_only_the_command_line_knows_about_cards():
+    for path, names in imported("trainer").items():
+        if not path.is_relative_to("trainer/data/cards"):
+            assert not {name for name in names if name.startswith("trainer.data.cards")}, path
+
+
+@pytest.mark.parametrize("name", ["app", "trainer", "mlflow", "dev"])
+def test_a_lock_is_pinned_hashed_and_names_no_host(name):
+    text = (ROOT / "requirements" / f"{name}.txt").read_text()
+    entries = re.findall(r"^([a-z0-9][\w.-]*)(\S*)", text, re.MULTILINE)
+    assert entries
+    assert all(version.startswith(("==", "[")) for _, version in entries)
+    assert text.count("--hash=sha256:") >= len(entries)
+    assert "://" not in text
+    packages = {package for package, _ in entries}
+    assert not {package for package in packages if package in ("torch", "torchvision") or package.startswith("nvidia")}
+
+
+def test_the_locks_agree():
+    pins: dict[str, dict[str, set[str]]] = {}
+    for name in ("dev", "app", "trainer", "mlflow"):
+        text = (ROOT / "requirements" / f"{name}.txt").read_text()
+        for package, version in re.findall(r"^([a-z0-9][\w.-]*)==([^\s;]+)", text, re.MULTILINE):
+            pins.setdefault(package, {}).setdefault(name, set()).add(version)
+    for package, versions in pins.items():
+        for name, found in versions.items():
+            assert found <= versions["dev"], f"{package} {found} in {name}.txt, {versions['dev']} in dev.txt"
+
+
+def test_help_of_make_lists_targets_that_exist():
+    result = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    targets = re.findall(r"^  make (\S+)", result.stdout, re.MULTILINE)
+    assert {"demo", "test", "lint", "clean", "help"} <= set(targets)
+    for target in targets:
+        subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, check=True)
+
+
+def test_another_python_is_refused_in_one_sentence(tmp_path):
+    old = tmp_path / "python-old"
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.9.1"\nexit 1\n')
+    old.chmod(0o755)
+    command = [ROOT / "requirements" / "install.sh"]
+    result = subprocess.run(command, env={"PATH": "/usr/bin:/bin", "PYTHON": str(old)}, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr == (
+        "install: Python 3.9.1 does not fit; install Python 3.11, 3.12 or 3.13, or name one: make PYTHON=python3.12\n"
+    )
+
+
+def test_the_package_imports_on_its_own():
+    code = "import sys; sys.path.pop(0); import trainer.cli, app; print(trainer.cli.version())"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
+    assert re.fullmatch(r"\d+\.\d+\.\d+", result.stdout.strip())

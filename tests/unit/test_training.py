@@ -1,0 +1,339 @@
+"""The whole job on small pictures: fit, evaluate, export, promote, predict, and what happens when it is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import onnx
+import pandas as pd
+import pytest
+import torch
+
+from trainer import tracking
+from trainer.classifier import MultiLabelClassifier
+from trainer.cli import main
+from trainer.data.augment import Augmentation
+from trainer.data.folder import MultiLabelImageFolder
+from trainer.data.module import MultiLabelDataModule, PreparedImages
+from trainer.errors import UserError
+from trainer.export import export
+from trainer.onnx_file import OnnxClassifier, read_metadata
+from trainer.promote import promote
+
+pytestmark = pytest.mark.slow
+
+SETS = ("red-square", "red", "green-square", "green", "blue-square", "blue")
+OPTIONS = {
+    "data.input_size": "[48,36]",
+    "data.batch_size": "16",
+    "data.workers": "0",
+    "model.weights": "none",
+    "model.learning_rate": "0.003",
+    "model.backbone_rate": "1.0",
+    "trainer.max_epochs": "4",
+    "trainer.accelerator": "cpu",
+    "trainer.log_every_n_steps": "2",
+}
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MANASIGHT_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def data(make_images: Callable[..., Path]) -> Path:
+    for seed, (part, count) in enumerate({"train": 24, "val": 8, "test": 8}.items()):
+        root = make_images(f"data/{part}", dict.fromkeys(SETS, count), seed=seed).parent
+    return root
+
+
+def arguments(data: Path, **changed: str) -> list[str]:
+    options = OPTIONS | {"data.root": str(data)} | {name.replace("__", "."): value for name, value in changed.items()}
+    return ["fit", *(f"--{name}={value}" for name, value in options.items())]
+
+
+def only_run() -> mlflow.entities.Run:
+    client = tracking.connect()
+    experiment = client.get_experiment_by_name("manasight")
+    (run,) = client.search_runs([experiment.experiment_id])
+    return run
+
+
+def test_from_folder_to_champion(home, data, capsys):
+    assert main(arguments(data, name="first")) == 0
+    run = only_run()
+    folder = home / "runs" / run.info.run_id
+
+    # What MLflow knows of the run.
+    client = tracking.connect()
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "first"
+    assert run.data.params["model.learning_rate"] == "0.003"
+    assert run.data.params["images.train"] == "144"
+    assert run.data.tags["manasight.data_fingerprint"]
+    assert run.data.tags["manasight.git_commit"]
+    inputs = {entry.tags[0].value: entry.dataset for entry in run.inputs.dataset_inputs}
+    assert set(inputs) == {"training", "validation", "test"}
+    for metric in ("train_loss_step", "train_loss_epoch", "val_loss", "val_macro_f1", "val_map", "lr-AdamW/pg1"):
+        history = client.get_metric_history(run.info.run_id, metric)
+        assert len(history) >= 4, metric
+        assert all(np.isfinite(point.value) for point in history)
+    assert [point.step for point in client.get_metric_history(run.info.run_id, "val_macro_f1")] == [8, 17, 26, 35]
+
+    # The checkpoint that is kept holds weights only: the original's was three times its size.
+    kept = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
+    assert "optimizer_states" not in kept
+    assert (folder / "checkpoints" / "best.ckpt").stat().st_size < 46e6
+    assert [entry.path for entry in client.list_artifacts(run.info.run_id, "checkpoint")] == ["checkpoint/best.ckpt"]
+
+    assert main(["evaluate"]) == 0
+    evaluation = json.loads((folder / "evaluation" / "metrics.json").read_text())
+    assert evaluation["metrics"]["test"]["macro_f1"] > 0.9
+    assert only_run().data.metrics["test_macro_f1"] == pytest.approx(evaluation["metrics"]["test"]["macro_f1"])
+    assert pd.read_csv(folder / "evaluation" / "per_class.csv")["class"].tolist() == ["blue", "green", "red", "square"]
+    logged = {entry.path for entry in client.list_artifacts(run.info.run_id, "evaluation")}
+    assert {"evaluation/confusion_matrices.png", "evaluation/predictions.png", "evaluation/per_class.json"} <= logged
+
+    assert main(["export"]) == 0
+    path = folder / "model.onnx"
+    metadata = read_metadata(path)
+    assert metadata.input_size == (48, 36)
+    assert metadata.run_id == run.info.run_id
+    assert metadata.metrics["test"] == evaluation["metrics"]["test"]
+    assert only_run().info.status == "FINISHED"
+
+    # The registered file is the exported one, byte for byte, and MLflow itself can load it.
+    fetched = mlflow.artifacts.download_artifacts("models:/manasight/1")
+    assert (Path(fetched) / "model.onnx").read_bytes() == path.read_bytes()
+    images = np.random.default_rng(0).integers(0, 256, (2, 48, 36, 3), dtype=np.uint8)
+    served = mlflow.pyfunc.load_model("models:/manasight/1").predict({"image": images})
+    np.testing.assert_allclose(served["probabilities"], OnnxClassifier(path)(images), atol=1e-6)
+
+    capsys.readouterr()
+    assert main(["promote"]) == 0
+    assert "version 1 is the champion: there was no champion" in capsys.readouterr().out
+    assert main(["promote"]) == 0
+    assert "is the champion already" in capsys.readouterr().out
+
+    (data / "test" / "red" / "broken.png").write_bytes(b"not a picture")
+    assert main(["predict", str(data / "test")]) == 0
+    printed = capsys.readouterr().out
+    assert "left out 1 unreadable images" in printed
+    assert "48 images labelled" in printed
+    table = pd.read_csv("predictions.csv")
+    right = [set(row.labels.split("-")) == set(Path(row.file).parent.name.split("-")) for row in table.itertuples()]
+    assert np.mean(right) > 0.8
+
+
+def exported(run_id: str, home: Path, spoil: bool = False) -> None:
+    """Register a run's model again; with `spoil`, one whose answers are turned round."""
+    if spoil:
+        path = home / "runs" / run_id / "checkpoints" / "best.ckpt"
+        checkpoint = torch.load(path, weights_only=True)
+        checkpoint["state_dict"]["network.head.weight"] *= -1
+        torch.save(checkpoint, path)
+        (home / "runs" / run_id / "evaluation" / "metrics.json").unlink(missing_ok=True)
+    export(run_id)
+
+
+def test_only_a_better_model_is_promoted(home, data, capsys):
+    main(arguments(data))
+    run_id = only_run().info.run_id
+    exported(run_id, home)
+    promote()
+    exported(run_id, home, spoil=True)
+    client = tracking.connect()
+
+    capsys.readouterr()
+    promote()
+    printed = capsys.readouterr().out
+    assert "version 1 stays champion" in printed
+    assert "is not better" in printed
+    assert client.get_model_version_by_alias("manasight", "champion").version in (1, "1")
+
+    promote(version=2, force=True)
+    assert client.get_model_version_by_alias("manasight", "champion").version in (2, "2")
+    promote(version=1)
+    assert client.get_model_version_by_alias("manasight", "champion").version in (1, "1")
+    reason = client.get_model_version("manasight", "1").tags["manasight.promoted"]
+    assert "against" in reason
+
+    with pytest.raises(UserError, match="no version 7"):
+        promote(version=7)
+
+
+def test_an_export_that_differs_from_torch_is_refused(home, data, monkeypatch):
+    main(arguments(data, trainer__max_epochs="1"))
+    monkeypatch.setattr("trainer.export.largest_difference", lambda *_: 0.02)
+    with pytest.raises(UserError, match=r"is off torch by 0\.0200"):
+        export()
+    folder = home / "runs" / only_run().info.run_id
+    assert not list(folder.glob("model.onnx*"))
+    assert not tracking.connect().search_model_versions("name = 'manasight'")
+
+
+def test_a_run_that_fails_ends_as_failed(home, data, monkeypatch):
+    def explode(*_: object) -> None:
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(MultiLabelClassifier, "training_step", explode)
+    with pytest.raises(RuntimeError, match="out of luck"):
+        main(arguments(data))
+    assert only_run().info.status == "FAILED"
+
+
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_killed_run_goes_on_in_the_same_run(home, data, sign):
+    command = [sys.executable, "-m", "trainer.cli", *arguments(data, trainer__max_epochs="8")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("epoch 2/"):
+            break
+    time.sleep(0.2)
+    process.send_signal(sign)
+    rest = process.stdout.read()
+    status = process.wait(120)
+    run = only_run()
+    if sign is signal.SIGKILL:
+        assert status == -signal.SIGKILL
+        assert run.info.status == "RUNNING"
+    else:
+        assert status == 75, rest
+        assert run.info.status == "KILLED"
+        assert f"--resume {run.info.run_id}" in rest
+
+    assert main(["fit", "--resume"]) == 0
+    resumed = only_run()  # still the only one
+    assert resumed.info.run_id == run.info.run_id
+    assert resumed.info.status == "FINISHED"
+    client = tracking.connect()
+    steps = [point.step for point in client.get_metric_history(run.info.run_id, "val_macro_f1")]
+    assert steps == sorted(set(steps)) == list(range(8, 72, 9))
+    last = torch.load(home / "runs" / run.info.run_id / "checkpoints" / "last.ckpt", weights_only=False)
+    assert last["epoch"] == 7
+    assert last["global_step"] == 72
+
+    assert main(["fit", "--resume"]) == 1  # finished: nothing to resume
+
+
+def test_a_checkpoint_needs_neither_network_nor_weights(home, data, monkeypatch):
+    """The original project downloaded ResNet18 to load a checkpoint that held every weight."""
+    monkeypatch.setattr(MultiLabelClassifier, "prepare", lambda *_: None)
+    main(arguments(data, trainer__max_epochs="1", model__weights="imagenet"))
+
+    def forbidden(*_: object) -> None:
+        raise AssertionError("the weights to start from were asked for")
+
+    monkeypatch.setattr("trainer.classifier.pretrained_state", forbidden)
+    path = home / "runs" / only_run().info.run_id / "checkpoints" / "best.ckpt"
+    assert MultiLabelClassifier.load_from_checkpoint(path).classes == ["blue", "green", "red", "square"]
+
+
+def test_fine_tuning_starts_from_another_model(home, data):
+    main(arguments(data))
+    export(register=False)
+    model = home / "runs" / only_run().info.run_id / "model.onnx"
+    module = MultiLabelDataModule(data, input_size=(48, 36), workers=0)
+    tuned = MultiLabelClassifier(module.classes, weights=str(model))
+    tuned.prepare(module)
+    kernel = onnx.numpy_helper.to_array(
+        next(item for item in onnx.load(model).graph.initializer if item.name == "network.backbone.conv1.weight")
+    )
+    np.testing.assert_allclose(tuned.network.backbone.conv1.weight.detach(), kernel.astype(np.float32))
+
+
+def test_a_frozen_backbone_stays_as_it_was(home, data):
+    main(arguments(data, trainer__max_epochs="1"))
+    export(register=False)
+    start = home / "runs" / only_run().info.run_id / "model.onnx"
+    module = MultiLabelDataModule(data, input_size=(48, 36), workers=0)
+    model = MultiLabelClassifier(module.classes, weights=str(start), freeze_backbone=True)
+    model.prepare(module)
+    before = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
+    import lightning
+
+    trainer = lightning.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, accelerator="cpu")
+    trainer.fit(model, module)
+    after = model.network.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"head.weight", "head.bias"}  # running statistics of batch normalisation included
+
+
+def test_a_frozen_backbone_without_weights_is_refused(data):
+    module = MultiLabelDataModule(data, input_size=(48, 36))
+    with pytest.raises(UserError, match="a frozen backbone needs weights"):
+        MultiLabelClassifier(module.classes, weights="none", freeze_backbone=True).prepare(module)
+
+
+def test_own_normalisation_and_class_weights_come_from_the_training_split(data):
+    module = MultiLabelDataModule(data, input_size=(48, 36))
+    model = MultiLabelClassifier(module.classes, weights="none", normalization="dataset", balance_classes=True)
+    model.prepare(module)
+    pixels = np.stack([np.asarray(image) for image, _ in MultiLabelImageFolder(data / "train")]).reshape(-1, 3) / 255
+    np.testing.assert_allclose(model.network.mean, pixels.mean(0), atol=1e-5)
+    np.testing.assert_allclose(model.network.std, pixels.std(0), atol=1e-5)
+    np.testing.assert_allclose(model.pos_weight, [2, 2, 2, 1])  # a third of the images each, the square on a half
+
+
+def test_images_keep_their_orientation(make_images):
+    """The original project's app resized portrait cards to a landscape size."""
+    folder = MultiLabelImageFolder(make_images("data", {"red": 1, "blue": 1}, size=(100, 60)))
+    pixels, target = PreparedImages(folder, (48, 36))[0]
+    assert pixels.shape == (48, 36, 3)
+    assert pixels.dtype == np.uint8
+    assert target.shape == (2,)
+
+
+def test_decoded_images_are_kept_and_shared_with_workers(make_images):
+    folder = MultiLabelImageFolder(make_images("data", {"red": 4, "blue": 4}))
+    images = PreparedImages(folder, (48, 36), cache=True)
+    expected = [PreparedImages(folder, (48, 36))[index][0] for index in range(8)]
+    loader = torch.utils.data.DataLoader(images, batch_size=4, num_workers=1)
+    list(loader)
+    assert images.filled.all()  # a worker process filled what this process sees
+    folder.loader = lambda path: pytest.fail(f"{path} was decoded again")
+    for index in range(8):
+        np.testing.assert_array_equal(images[index][0], expected[index])
+
+
+def test_augmented_images_do_not_spoil_the_cache(make_images):
+    folder = MultiLabelImageFolder(make_images("data", {"red": 1, "blue": 1}))
+    images = PreparedImages(folder, (48, 36), Augmentation(), cache=True)
+    plain = PreparedImages(folder, (48, 36))
+    for _ in range(3):
+        assert not np.array_equal(images[0][0], plain[0][0])
+        np.testing.assert_array_equal(images.pixels[0], plain[0][0])
+
+
+def test_the_fingerprint_follows_content_and_names(make_images):
+    root = make_images("data", {"red": 2, "blue": 1})
+    files = sorted(root.rglob("*.png"))
+    first = tracking.fingerprint(root, files)
+    assert tracking.fingerprint(root, reversed(files)) == first
+    files[0].write_bytes(files[0].read_bytes() + b"\0")
+    assert tracking.fingerprint(root, files) != first
+
+
+def test_limits_of_a_container_are_obeyed(tmp_path):
+    from trainer.resources import cpu_cores, memory_available
+
+    (tmp_path / "cpu.max").write_text("100000 100000\n")
+    (tmp_path / "memory.max").write_text("1000000\n")
+    (tmp_path / "memory.current").write_text("400000\n")
+    assert cpu_cores(tmp_path) == 1
+    assert memory_available(tmp_path) == 600000
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert cpu_cores(tmp_path) == len(os.sched_getaffinity(0))
+    assert memory_available(tmp_path) > 600000
