@@ -2,12 +2,14 @@
 
     python benchmarks/training.py [FOLDER OF SPLITS] [--size 224 160] [--batches 12] [--rounds 3]
 
-Four loops train the same network on batches of the same size, in turns, so that other load on the machine meets them all:
+Loops that train the same network on batches of the same size, in turns, so that other load on the machine meets all:
 
-- files:   `manasight fit`'s own parts: JPEG files, the loader with augmentation, Lightning, MLflow. From the second epoch
-           on images come from the loader's cache.
-- tensor:  the same, on one batch that is in memory already. files / tensor says whether the loader starves the step.
-- bare:    forward, loss, backward and step in plain PyTorch on that batch. tensor / bare is what Lightning and MLflow cost.
+- decode: `manasight fit`'s own parts: JPEG files, the loader with augmentation, Lightning, MLflow; as in a first epoch,
+          or with more images than memory holds.
+- files:  the same from the second epoch on: decoded images come from the loader's cache and are augmented anew.
+- tensor: the same, on one batch that is in memory already. files / tensor says whether the loader starves the step.
+- bare:   forward, loss, backward and step in plain PyTorch on that batch. tensor / bare is what Lightning and MLflow
+          cost.
 
 Without a folder it draws cards. Prints medians over the rounds.
 """
@@ -47,7 +49,7 @@ class OneBatch(Dataset):
 
 
 class Stopwatch(lightning.Callback):
-    """Times training batches from the end of the second one, when workers and memory are warm, to the last one's end."""
+    """Times training batches from the end of the second one, when workers are warm, to the end of the last."""
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: object) -> None:
         """Note the time."""
@@ -63,10 +65,10 @@ class Stopwatch(lightning.Callback):
         return (self.times[-1] - self.times[1]) / (len(self.times) - 2)
 
 
-def with_lightning(module: MultiLabelDataModule, loader: DataLoader | None, batches: int, epochs: int) -> float:
-    """Seconds a batch takes in `manasight fit`'s own trainer, in the last of several epochs."""
+def with_lightning(module: MultiLabelDataModule, loader: DataLoader, batches: int) -> float:
+    """Seconds a batch takes in `manasight fit`'s own trainer."""
     parser = build_parser("benchmark")
-    config = parser.parse_args([f"--data.root={module.root}", f"--trainer.max_epochs={epochs}"])
+    config = parser.parse_args([f"--data.root={module.root}", "--trainer.max_epochs=1"])
     config.trainer.limit_train_batches = batches
     config.trainer.limit_val_batches = 0
     config.trainer.num_sanity_val_steps = 0
@@ -75,7 +77,7 @@ def with_lightning(module: MultiLabelDataModule, loader: DataLoader | None, batc
     with tempfile.TemporaryDirectory() as folder, mlflow.start_run(log_system_metrics=True) as run:
         trainer = build_trainer(config, Path(folder), run.info.run_id)
         trainer.callbacks = [call for call in trainer.callbacks if "Checkpoint" not in type(call).__name__] + [watch]
-        trainer.fit(model, loader if loader is not None else module.train_dataloader())
+        trainer.fit(model, loader)
     return watch.per_batch
 
 
@@ -112,23 +114,26 @@ def main() -> None:
 
             options.folder = Path(folder) / "cards"
             draw(options.folder, count=1080)
-        module = MultiLabelDataModule(options.folder, tuple(options.size), options.batch)
+        module = MultiLabelDataModule(options.folder, tuple(options.size), options.batch, cache=True)
         module.setup("fit")
-        batch = next(iter(module.train_dataloader()))
+        uncached = MultiLabelDataModule(options.folder, tuple(options.size), options.batch, cache=False)
+        loader = module.train_dataloader()
+        if len(loader) < options.batches:
+            raise SystemExit(f"'{options.folder}' has {len(loader)} training batches, fewer than {options.batches}")
+        for batch in loader:  # fills the cache
+            pass
         ready = DataLoader(OneBatch(batch, options.batches), batch_size=None)
-        enough = len(module.train_dataloader())
-        if enough < options.batches:
-            raise SystemExit(f"'{options.folder}' has {enough} training batches, fewer than {options.batches}")
-        seconds: dict[str, list[float]] = {"files": [], "tensor": [], "bare": []}
-        for number in range(options.rounds):
+        seconds: dict[str, list[float]] = {"decode": [], "files": [], "tensor": [], "bare": []}
+        for _ in range(options.rounds):
             seconds["bare"].append(bare(module, batch, options.batches))
-            seconds["tensor"].append(with_lightning(module, ready, options.batches, 1))
-            # The first time an epoch before fills the cache, as in every training that is longer than one epoch.
-            seconds["files"].append(with_lightning(module, None, options.batches, 2 if number == 0 else 1))
+            seconds["tensor"].append(with_lightning(module, ready, options.batches))
+            seconds["files"].append(with_lightning(module, loader, options.batches))
+            seconds["decode"].append(with_lightning(uncached, uncached.train_dataloader(), options.batches))
     rate = {name: options.batch / statistics.median(values) for name, values in seconds.items()}
+    pairs = (("decode", "tensor"), ("files", "tensor"), ("tensor", "bare"), ("files", "bare"))
     ratios = {
-        "files / tensor": [tensor / files for files, tensor in zip(seconds["files"], seconds["tensor"], strict=True)],
-        "tensor / bare": [plain / tensor for tensor, plain in zip(seconds["tensor"], seconds["bare"], strict=True)],
+        f"{one} / {other}": [slow / fast for fast, slow in zip(seconds[one], seconds[other], strict=True)]
+        for one, other in pairs
     }
     print(f"{options.size[0]}x{options.size[1]}, batch {options.batch}, {torch.get_num_threads()} threads")
     for name, value in rate.items():

@@ -1,6 +1,5 @@
 """`manasight data split`: shares, honesty, and what it refuses."""
 
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -83,7 +82,7 @@ def test_links_take_no_space(tmp_path):
     split(root, tmp_path / "out", mode="link")
     placed = next((tmp_path / "out" / "train" / "red").iterdir())
     assert placed.samefile(root / "red" / placed.name)
-    assert os.stat(placed).st_nlink == 2
+    assert placed.stat().st_nlink == 2
 
 
 def test_an_existing_folder_is_refused_and_kept(tmp_path):
