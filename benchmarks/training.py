@@ -120,8 +120,9 @@ def main() -> None:
         loader = module.train_dataloader()
         if len(loader) < options.batches:
             raise SystemExit(f"'{options.folder}' has {len(loader)} training batches, fewer than {options.batches}")
-        for batch in loader:  # fills the cache
+        for _ in loader:  # fills the cache
             pass
+        batch = next(iter(loader))
         ready = DataLoader(OneBatch(batch, options.batches), batch_size=None)
         seconds: dict[str, list[float]] = {"decode": [], "files": [], "tensor": [], "bare": []}
         for _ in range(options.rounds):
