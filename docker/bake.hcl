@@ -121,7 +121,7 @@ target "trainer" {
   tags       = [name("trainer")]
   args       = { TORCH_INDEX = TORCH_INDEX, IMAGENET = IMAGENET, REVISION = REVISION }
   // Without weights any folder will do: nothing is read from it, and nothing is downloaded.
-  contexts = IMAGENET == "none" ? { weights = "docker" } : WEIGHTS == "" ? {} : { weights = WEIGHTS }
+  contexts = merge({ model = MODEL }, IMAGENET == "none" ? { weights = "docker" } : WEIGHTS == "" ? {} : { weights = WEIGHTS })
   labels = merge(labels("Manasight trainer", "The job: images in folders to a tracked, exported model"), {
     "org.manasight.imagenet-weights" = IMAGENET
     "org.manasight.torch-index"      = TORCH_INDEX

@@ -28,6 +28,11 @@ RUN --mount=type=cache,target=/root/.cache/uv \
     python3 /usr/local/bin/site_packages.py install --arch "$TARGETARCH" --wheels /wheels --out /opt/site-packages /trainer.txt \
     && touch -d @0 /opt
 
+# The demo starts from the starter's backbone.
+FROM --platform=$BUILDPLATFORM tools AS starter
+COPY --from=model model.onnx /out/models/starter/model.onnx
+RUN find /out -exec touch -h -d @0 {} +
+
 # Verified here too, because the named context may be anybody's folder.
 FROM --platform=$BUILDPLATFORM tools AS imagenet
 ARG IMAGENET
@@ -55,6 +60,7 @@ ARG REVISION
 COPY --from=torch /opt /opt
 COPY --from=site /opt /opt
 COPY --from=imagenet /out /
+COPY --from=starter /out /opt/manasight
 COPY --from=code /out /
 ENV PYTHONPATH=/opt/manasight:/opt/site-packages:/opt/torch \
     MANASIGHT_WEIGHTS=/opt/weights/resnet18-f37072fd.pth \

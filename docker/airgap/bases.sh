@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
 # Makes the base and service images under their real names from Debian and Python packages, for amd64 and arm64, without
-# running any foreign program: for places where no container registry answers. Usage: bases.sh NAMES_FILE, which then
-# holds the settings that make the build and compose take these images (names without digests, a probe of their own).
+# running any foreign program: for places where no container registry answers. Leaves images.env beside its archives:
+# the settings that make docker.mk take these images (names without digests, a probe of their own).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-names_file=${1:?usage: bases.sh NAMES_FILE}
 suite=trixie
 seaweedfs=4.48
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/manasight/airgap
@@ -103,12 +102,15 @@ make_image uv "$uv" "uv from its wheel"
 make_image postgres "$postgres" "a stand-in: Debian's PostgreSQL 17"
 make_image minio "$minio" "a stand-in: SeaweedFS $seaweedfs behind the same S3 API"
 
-mkdir -p "$(dirname "$names_file")"
-cat >"$names_file" <<EOF
-# Written by docker/airgap/bases.sh: images made on this machine, used instead of published ones. Delete it to go back.
+cat >"$cache/images.env" <<EOF
+# Images that docker/airgap/bases.sh made on this machine, used instead of published ones.
 PYTHON_IMAGE=$python
 UV_IMAGE=$uv
 POSTGRES_IMAGE=$postgres
 MINIO_IMAGE=$minio
 COMPOSE_FILE=compose.yaml:docker/airgap/compose.yaml
+SBOM=false
 EOF
+echo "airgap: from now on builds and \`make up\` use these images; delete $cache/images.env to go back to published ones.
+airgap: stand-ins are PostgreSQL 17 for 18 and SeaweedFS for Silo; images are built without an SBOM, whose scanner is an
+airgap: image of its own. Where the PyTorch indexes are out of reach too: TORCH_INDEX=default IMAGENET=none make train"

@@ -9,7 +9,7 @@ import boto3
 
 
 def run(action: str, name: str) -> None:
-    """`create` the bucket, `save` it to standard output, or `load` it from standard input, deleting what else it holds."""
+    """`create` the bucket, `save` it to standard output, or `load` it from standard input and delete all else in it."""
     client = boto3.client("s3", endpoint_url=os.environ["MLFLOW_S3_ENDPOINT_URL"], region_name="us-east-1")
     if action == "create":
         if name not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
@@ -29,6 +29,24 @@ def keys(client, name: str) -> list[str]:
     return sorted(item["Key"] for page in pages for item in page.get("Contents", []))
 
 
+class Forward(io.RawIOBase):
+    """A member of a streamed archive, as boto3 wants it: it asks whether it may seek, and a streamed member cannot say."""
+
+    def __init__(self, content) -> None:
+        super().__init__()
+        self.content = content
+
+    def readable(self) -> bool:
+        """It is made to be read."""
+        return True
+
+    def readinto(self, buffer) -> int:
+        """Read the next bytes into `buffer`."""
+        data = self.content.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
 def save(client, name: str) -> None:
     """Stream every object as one member of a tar archive; equal content gives an equal archive."""
     with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:
@@ -46,8 +64,7 @@ def load(client, name: str) -> None:
         for member in archive:
             content = archive.extractfile(member)
             if content is not None:
-                # upload_fileobj splits large objects; it wants to seek, which a stream cannot.
-                client.upload_fileobj(io.BufferedReader(content), name, member.name)
+                client.upload_fileobj(Forward(content), name, member.name)
                 wanted.add(member.name)
     for key in keys(client, name):
         if key not in wanted:

@@ -33,7 +33,9 @@ def database() -> str:
     """
     address = os.environ.get("MANASIGHT_DATABASE")
     if not address:
-        raise SettingError("MANASIGHT_DATABASE must be an address such as postgresql+psycopg2://mlflow@postgres:5432/mlflow")
+        raise SettingError(
+            "MANASIGHT_DATABASE must be an address such as postgresql+psycopg2://mlflow@postgres:5432/mlflow"
+        )
     if "MANASIGHT_DATABASE_PASSWORD_FILE" not in os.environ:
         return address
     parts = urlsplit(address)

@@ -1,0 +1,54 @@
+# The stack in containers: the targets of docker/stack.sh with their settings. Included by the Makefile.
+
+# Images made by `make airgap` on this machine, if there are any.
+-include $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/manasight/airgap/images.env
+export PYTHON_IMAGE UV_IMAGE POSTGRES_IMAGE MINIO_IMAGE COMPOSE_FILE SBOM
+# Where torch and ImageNet's weights come from (docker/bake.hcl).
+export TORCH_INDEX IMAGENET WEIGHTS WHEELS UV_CONFIG CACHE MODEL REGISTRY NAMESPACE TAG PLATFORMS
+
+PORT ?= 8501
+MLFLOW_PORT ?= 5000
+export APP_HOST_PORT ?= $(PORT)
+export MLFLOW_HOST_PORT ?= $(MLFLOW_PORT)
+
+# PULL=1 pulls instead of building; DATA=folder, EXPERIMENT=name and ARGS=... say what is trained; GPU=1 trains on one;
+# FILE=archive is what backup writes and restore reads; YES=1 answers the questions.
+export PULL DATA EXPERIMENT ARGS CARDS GPU FILE YES SERVICE
+
+.PHONY: up train logs ps down purge backup restore upgrade images push airgap
+
+up: ## start the whole stack in containers and wait until it is healthy (PULL=1: published images)
+	@docker/stack.sh up
+
+train: ## train in a container, on drawn cards or DATA=folder; the app then shows the new champion
+	@docker/stack.sh train
+
+logs: ## follow the containers' logs (SERVICE=name: of one)
+	@docker/stack.sh logs
+
+ps: ## show the containers, their health and memory
+	@docker/stack.sh ps
+
+down: ## stop the stack; what it knows stays
+	@docker/stack.sh down
+
+purge: ## stop the stack and delete all it knows; asks first
+	@docker/stack.sh purge
+
+backup: ## write runs, registry and artifacts to one archive (FILE=path)
+	@docker/stack.sh backup
+
+restore: ## replace runs, registry and artifacts by a backup (FILE=path); asks first
+	@docker/stack.sh restore
+
+upgrade: ## back up, then migrate and restart with the newest images
+	@docker/stack.sh upgrade
+
+images: ## build app, trainer and mlflow for amd64 and arm64
+	@docker/images.sh
+
+push: ## build for both platforms and push to REGISTRY/NAMESPACE
+	@PUSH=true docker/images.sh
+
+airgap: ## make base and service images from Debian packages, where no registry answers
+	@docker/airgap/engine.sh && docker/airgap/bases.sh

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Builds images with docker/bake.hcl, stamped with the commit. Usage: images.sh [TARGET...]; its settings are bake's variables.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. docker/preflight.sh
+preflight 8
+
+# An empty variable means bake's own default.
+for name in PYTHON_IMAGE UV_IMAGE TORCH_INDEX IMAGENET MODEL REGISTRY NAMESPACE TAG PLATFORMS SBOM; do
+  [ -n "${!name:-}" ] || unset "$name"
+done
+[ -n "${REVISION:-}" ] || REVISION=$(git rev-parse HEAD 2>/dev/null || echo unknown)
+[ -n "${SOURCE_DATE_EPOCH:-}" ] || SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 0)
+CREATED=$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ 2>/dev/null || date -u -r "$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)
+model=${MODEL:-models/starter}/model.onnx
+[ -s "$model" ] || fail "there is no $model to put into the images; train one, or set MODEL to a folder that has one"
+MODEL_SHA256=$(python3 -c 'import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest())' "$model")
+export REVISION SOURCE_DATE_EPOCH CREATED MODEL_SHA256
+
+# The output is long only when it is of use.
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+progress=(--progress=plain)
+[ -t 2 ] && progress=() || true
+build() { docker buildx bake -f docker/bake.hcl "${progress[@]}" "$@"; }
+if [ -t 2 ]; then
+  build "$@"
+elif ! build "$@" >"$log" 2>&1; then
+  tail -n 40 "$log" >&2
+  if grep -qE 'no such host|i/o timeout|connection refused|failed to resolve source metadata' "$log"; then
+    fail "a base image or package could not be fetched; where no registry answers, \`make airgap\` makes them"
+  fi
+  fail "the build failed; see above"
+fi
