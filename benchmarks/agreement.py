@@ -1,0 +1,47 @@
+"""How far the app's answers are from torch's: the same pictures through the checkpoint and through the app's own code.
+
+    python benchmarks/agreement.py FOLDER [--run latest]
+
+FOLDER is searched for images; the run needs its checkpoint and its model.onnx (`manasight export`). torch reads them
+with the trainer's code and computes in float32; the app decodes, resizes and predicts as it does for a user.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from app.images import decode, to_input
+from app.model import Model
+from trainer.data.image import load_rgb, resize
+from trainer.evaluate import load_run
+from trainer.onnx_file import decided
+from trainer.predict import find_images
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--run", default="latest")
+    options = parser.parse_args()
+    trained = load_run(options.run)
+    model = Model.from_file(trained.folder / "model.onnx")
+    expected, found = [], []
+    for path in tqdm(find_images(options.folder), unit="image"):
+        pixels = np.asarray(resize(load_rgb(path), trained.data.input_size))
+        with torch.inference_mode():
+            expected.append(trained.model(torch.from_numpy(pixels)[None]).sigmoid()[0].numpy())
+        image = to_input(decode(path.read_bytes()), trained.data.input_size)
+        found.append(model.predict(image[None])[0].probabilities)
+    reference, served = np.stack(expected), np.stack(found)
+    differing = (decided(reference, model.thresholds) != decided(served, model.thresholds)).any(axis=1)
+    print(f"{len(served)} images, {served.shape[1]} classes")
+    print(f"largest difference of a probability: {np.abs(served - reference).max():.1e}")
+    print(f"images with another set of labels:   {differing.sum()}")
+
+
+if __name__ == "__main__":
+    main()

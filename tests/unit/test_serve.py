@@ -1,0 +1,63 @@
+"""`manasight serve`: two real servers, one address each, and nothing left behind."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+
+pytestmark = pytest.mark.slow
+
+
+def start(home: Path, model: Path, port: int, mlflow_port: int) -> subprocess.Popen:
+    arguments = ["serve", "--port", str(port), "--mlflow_port", str(mlflow_port)]
+    environment = os.environ | {"MANASIGHT_HOME": str(home), "MANASIGHT_MODEL": str(model)}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    return subprocess.Popen(
+        [sys.executable, "-m", "trainer.cli", *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_both_pages_answer_and_both_stop(tmp_path, tiny_model, find_port, sign):
+    model = tmp_path / "model.onnx"
+    model.write_bytes(tiny_model())
+    port, mlflow_port = find_port(), find_port()
+    process = start(tmp_path / "home", model, port, mlflow_port)
+    printed = ""
+    for line in process.stdout:
+        printed += line
+        if "Ctrl-C" in line:
+            break
+    assert re.findall(r"http://localhost:(\d+)", printed) == [str(port), str(mlflow_port)], process.stderr.read()
+    assert requests.get(f"http://127.0.0.1:{port}/ready", timeout=10).ok
+    assert "MLflow" in requests.get(f"http://127.0.0.1:{mlflow_port}/", timeout=10).text
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) >= 2
+
+    process.send_signal(sign)
+    status = process.wait(30)
+    assert status == (0 if sign is signal.SIGINT else 143)
+    assert "Traceback" not in process.stderr.read()
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert not alive
+
+
+def test_a_server_that_fails_is_named_and_the_other_stopped(tmp_path, tiny_model, find_port):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "mlflow.db").write_text("this is no database")
+    model = tmp_path / "model.onnx"
+    model.write_bytes(tiny_model())
+    process = start(tmp_path / "home", model, find_port(), find_port())
+    _, errors = process.communicate(timeout=150)
+    assert process.returncode == 1
+    assert re.fullmatch(r"manasight: a server ended with status \d+ before it answered; see '.*mlflow\.log'\n", errors)
