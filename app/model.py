@@ -109,14 +109,18 @@ class Model:
         probabilities, maps = self._session.run(["probabilities", "activation_maps"], {"image": images})
         return [Prediction(p, m) for p, m in zip(probabilities, maps, strict=True)]
 
+    def shifted(self, shift: float) -> np.ndarray:
+        """The thresholds moved by `shift` and kept within 0.01 and 0.99; float32 `[C]`."""
+        return np.clip(self.thresholds + np.float32(shift), 0.01, 0.99)
+
     def labels(self, probabilities: np.ndarray, shift: float = 0.0) -> list[str]:
         """The classes whose probability reaches their threshold, in class order.
 
         Args:
             probabilities: float32 `[C]`.
-            shift: added to every threshold; the sum is kept within 0.01 and 0.99.
+            shift: added to every threshold.
         """
-        chosen = probabilities >= np.clip(self.thresholds + np.float32(shift), 0.01, 0.99)
+        chosen = probabilities >= self.shifted(shift)
         return [name for name, on in zip(self.classes, chosen, strict=True) if on]
 
     def _check_answers(self) -> None:

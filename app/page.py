@@ -1,92 +1,287 @@
-"""The page: a picture in, its labels, all confidences and a heat map out."""
+"""The page: pictures in; labels, confidences, heat maps, and a labelled data set out."""
 
 import html
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import streamlit as st
-from PIL import Image
 
-from app.images import EXTENSIONS, ImageError, decode, overlay
+from app.archives import pack, separator_for
+from app.images import EXTENSIONS
+from app.labels import SWATCHES, groups
 from app.model import Model, ModelError, Prediction
-from app.serving import Served, serving
-
-# A file of its own: a Material icon would be fetched from a font server by every browser.
-ICON = Path(__file__).with_name("icon.png")
-
-# Longest side of a picture on the page, in pixels: sharp in its column, small enough to send at once.
-SHOWN = 720
+from app.results import Result, open_file, predict, to_csv
+from app.serving import Served, Serving, serving
 
 STYLE = Path(__file__).with_name("page.css")
+# A file of its own: a Material icon would be fetched from a font server by every browser.
+ICON = Path(__file__).with_name("icon.png")
+SAMPLES = sorted(Path(__file__).with_name("samples").glob("*.jpg"))
+
+# Pictures of one visit: each keeps its file and a small JPEG in memory until the visit ends.
+MAX_PICTURES = 1000
+PER_PAGE = 24
+# Decoded and predicted together, between two movements of the progress bar.
+CHUNK = 8
+# Seconds after which an open page notices that another model answers.
+LOOK = 5
+UNREAD, UNLABELLED = "could not be read", "no label"
+
+Given = tuple[str, str, Callable[[], bytes]]
 
 
-def show_model(served: Served, note: str) -> None:
-    """Which model answers: its name, version, run, classes and test F1, and what is wrong with the registry."""
+def gather(model: Model) -> list[Given]:
+    """Key, name and reader of every file that was given to the page."""
+    fitting = samples(model)
+    sources = ["Files", "Folder", "Camera", *(["Samples"] if fitting else [])]
+    st.session_state.setdefault("source", "Files")
+    source = st.segmented_control("Pictures from", sources, required=True, key="source")
+    if source == "Samples":
+        st.caption(
+            "Cards that this project's own code drew: nobody's rights are touched. The name is the right answer."
+        )
+        return [(f"sample {path.name}", path.name, path.read_bytes) for path in fitting]
+    if source == "Camera":
+        photo = st.camera_input("Take a photo of one thing, upright, filling the frame")
+        uploads = [photo] if photo else []
+    elif source == "Folder":
+        uploads = st.file_uploader("A folder of pictures", type=list(EXTENSIONS), accept_multiple_files="directory")
+    else:
+        uploads = st.file_uploader("Pictures, or a zip of them", accept_multiple_files=True)
+    return [(upload.file_id, upload.name, upload.getvalue) for upload in uploads]
+
+
+def samples(model: Model) -> list[Path]:
+    """The drawn cards whose labels, which are their names, this model knows."""
+    return [path for path in SAMPLES if set(path.stem.split("-")) <= set(model.classes)]
+
+
+def show_samples(model: Model) -> None:
+    """What an empty page offers: a few drawn cards to try."""
+    fitting = samples(model)
+    if not fitting or st.session_state.source != "Files":
+        return
+    st.markdown("No picture at hand? These cards were drawn by code.")
+    with st.container(horizontal=True):
+        for path in fitting:
+            st.image(str(path), width=105, alt=f"Sample card {path.stem}")
+    st.button("Try these cards", on_click=lambda: st.session_state.update(source="Samples"), type="primary")
+
+
+def answer(shared: Serving, served: Served, given: list[Given]) -> dict[str, Result]:
+    """A result for every picture, kept from one drawing of the page to the next; what is new is predicted."""
+    known: dict[str, list[Result]] = st.session_state.get("files", {})
+    files = {key: known[key] if key in known else open_file(name, load()) for key, name, load in given}
+    st.session_state.files = files
+    results = {f"{key}/{index}": result for key, file in files.items() for index, result in enumerate(file)}
+    if len(results) > MAX_PICTURES:
+        st.warning(f"{len(results)} pictures were given; the first {MAX_PICTURES} are answered.")
+        results = dict(list(results.items())[:MAX_PICTURES])
+    pending = [r for r in results.values() if not r.problem and r.predicted_by != served.model.sha256]
+    bar = st.progress(0.0) if len(pending) > CHUNK else None
+    for start in range(0, len(pending), CHUNK):
+        predict(shared, served, pending[start : start + CHUNK])
+        if bar:
+            done = min(start + CHUNK, len(pending))
+            bar.progress(done / len(pending), text=f"{done} of {len(pending)} pictures")
+    if bar:
+        bar.empty()
+    return results
+
+
+def chips(labels: list[str]) -> str:
+    """Labels as an HTML list; the colours of cards have a dot."""
+    if not labels:
+        return '<p class="ms-none">No class reaches its threshold.</p>'
+    items = ""
+    for label in labels:
+        dot = f'<span class="ms-dot" style="background:{SWATCHES[label]}"></span>' if label in SWATCHES else ""
+        items += f"<li>{dot}{html.escape(label)}</li>"
+    return f'<ul class="ms-chips" aria-label="Labels">{items}</ul>'
+
+
+def bars(model: Model, prediction: Prediction, shift: float) -> str:
+    """All confidences as HTML tables, one per group, highest first, each with its bar and a mark at its threshold.
+
+    Tables and not Streamlit's grid: screen readers read them, phones fit them, and they need neither pandas nor Arrow.
+    """
+    chosen = set(model.labels(prediction.probabilities, shift))
+    confidence = dict(zip(model.classes, map(float, prediction.probabilities), strict=True))
+    thresholds = dict(zip(model.classes, model.shifted(shift).tolist(), strict=True))
+    tables = ""
+    for heading, names in groups(model.classes):
+        rows = ""
+        for name in sorted(names, key=lambda name: -confidence[name]):
+            value, threshold = confidence[name], thresholds[name]
+            rows += (
+                f'<tr class="{"on" if name in chosen else "off"}"><th scope="row">{html.escape(name)}</th>'
+                f'<td><div class="ms-track" title="threshold {threshold:.0%}">'
+                f'<div class="ms-fill" style="width:{value:.1%}"></div>'
+                f'<div class="ms-mark" style="left:{threshold:.1%}"></div></div></td>'
+                f'<td class="number">{value:.1%}</td></tr>'
+            )
+        tables += f'<table class="ms-bars"><caption>{heading or "Confidence"}</caption>{rows}</table>'
+    return f'{tables}<p class="ms-note">The line across a bar marks the class\'s threshold.</p>'
+
+
+def correct(result: Result, widget: str, predicted: list[str]) -> None:
+    """Take over what a person chose; the model's own labels are no correction."""
+    chosen = st.session_state[widget]
+    result.corrected = None if set(chosen) == set(predicted) else list(chosen)
+
+
+def edit_labels(key: str, result: Result, model: Model, shift: float, place: str) -> None:
+    """The labels as removable chips, with the model's other classes to add."""
+    widget = f"labels {place} {key}"
+    st.session_state[widget] = result.labels(model, shift)
+    predicted = model.labels(result.prediction.probabilities, shift) if result.prediction else []
+    st.multiselect(
+        f"Labels of {result.name}" + (" (corrected)" if result.corrected is not None else ""),
+        model.classes,
+        key=widget,
+        on_change=correct,
+        args=(result, widget, predicted),
+        placeholder="no label; choose some",
+    )
+
+
+@st.fragment
+def show_closely(key: str, result: Result, model: Model, shift: float) -> None:
+    """One picture with the heat map of a label over it, its labels, and every confidence."""
+    if result.prediction is None:
+        return
+    left, right = st.columns([2, 3], gap="large")
+    with right:
+        st.html(chips(result.labels(model, shift)))
+        st.html(bars(model, result.prediction, shift))
+    with left:
+        place = st.empty()
+        ordered = sorted(model.classes, key=lambda name: -result.prediction.probabilities[model.classes.index(name)])
+        looked = st.pills("Show where the model saw", ordered, key=f"heat map {key}", wrap=True)
+        if looked:
+            alt = f"Heat map of {looked} over {result.name}"
+            if result.prediction.activation_maps[model.classes.index(looked)].max() <= 0:
+                alt += ": no place spoke for it"
+            place.image(result.heat_map(model, looked), caption=alt, width="stretch", alt=alt)
+        else:
+            alt = f"{result.name}: {', '.join(result.labels(model, shift)) or UNLABELLED}"
+            width, height = result.size
+            place.image(result.shown, caption=f"{result.name}, {width} × {height}", width="stretch", alt=alt)
+
+
+def choose(results: dict[str, Result], model: Model, shift: float) -> dict[str, Result]:
+    """The results that the filter lets through; without a choice all."""
+    found: dict[str, set[str]] = {
+        key: {UNREAD} if result.problem else set(result.labels(model, shift)) or {UNLABELLED}
+        for key, result in results.items()
+    }
+    present = set().union(*found.values())
+    options = [name for name in (*model.classes, UNLABELLED, UNREAD) if name in present]
+    counts = {name: sum(name in labels for labels in found.values()) for name in options}
+    wanted = st.pills(
+        "Show only", options, selection_mode="multi", format_func=lambda name: f"{name} · {counts[name]}", key="filter"
+    )
+    return {key: results[key] for key in results if set(wanted) <= found[key]}
+
+
+def show_grid(results: dict[str, Result], model: Model, shift: float) -> None:
+    """Many pictures, a page of them at a time, each with its labels to correct and a way to look closer."""
+    chosen = choose(results, model, shift)
+    pages = max(1, -(-len(chosen) // PER_PAGE))
+    page = st.pagination(pages, key=f"page of {pages}") if pages > 1 else 1
+    with st.container(horizontal=True, gap="medium", key="grid"):
+        for key, result in list(chosen.items())[(page - 1) * PER_PAGE : page * PER_PAGE]:
+            with st.container(border=True, width=250):
+                if result.problem:
+                    st.error(f"**{result.name}**: {result.problem}", icon=":material/broken_image:")
+                    continue
+                alt = f"{result.name}: {', '.join(result.labels(model, shift)) or UNLABELLED}"
+                st.image(result.shown, width="stretch", alt=alt)
+                edit_labels(key, result, model, shift, "grid")
+                if st.button("Look closer", key=f"open {key}", icon=":material/zoom_in:", width="stretch"):
+                    look_closer(key, result, model, shift)
+
+
+@st.dialog("One picture", width="large")
+def look_closer(key: str, result: Result, model: Model, shift: float) -> None:
+    """One picture of many, in a window over the grid."""
+    show_closely(key, result, model, shift)
+
+
+def show_downloads(results: dict[str, Result], served: Served, shift: float) -> None:
+    """A table of everything, and the pictures sorted into folders of their labels, ready to train on."""
+    model = served.model
+    separator = separator_for(model.classes)
+
+    def folders() -> bytes:
+        return pack(((r.name, r.data, r.labels(model, shift)) for r in results.values() if not r.problem), separator)
+
+    with st.container(horizontal=True):
+        st.download_button(
+            "Table (CSV)",
+            lambda: to_csv(served, list(results.values()), shift),
+            "manasight.csv",
+            "text/csv",
+            on_click="ignore",
+            icon=":material/table:",
+        )
+        st.download_button(
+            "Pictures in label folders (zip)",
+            folders,
+            "manasight-labelled.zip",
+            "application/zip",
+            on_click="ignore",
+            icon=":material/folder_zip:",
+            help="Correct labels first where they are wrong. Then train on it: unpack it, `manasight data split`, "
+            f"`manasight fit`. Labels are joined by “{separator}”; pictures without a label are left out.",
+        )
+
+
+@st.fragment(run_every=LOOK)
+def show_model(shared: Serving, drawn: Served) -> None:
+    """Which model answers and where it came from; draws the whole page again when another one took over."""
+    served = shared.current()
+    if served is not drawn:
+        st.rerun()
     model = served.model
     st.subheader("Model")
     rows = {"Name": served.title}
     if served.champion:
-        rows["Alias"] = "champion"
+        rows["Alias"] = shared.registry.alias if shared.registry else "champion"
+    if served.registered:
+        rows["Registered"] = served.registered
     rows["Test F1"] = f"{model.test_f1:.3f} (macro)" if model.test_f1 is not None else "not recorded"
     rows["Input"] = f"{model.input_size[0]} × {model.input_size[1]} pixels (height × width)"
     rows["Run"] = model.run_id or "not recorded"
-    rows["Commit"] = model.git_commit[:12] or "not recorded"
+    rows["Code"] = model.git_commit[:12] or "not recorded"
     rows["Data"] = model.data_fingerprint[:12] or "not recorded"
     rows[f"{len(model.classes)} classes"] = ", ".join(model.classes)
-    st.html("<br>".join(f"<b>{html.escape(key)}</b> {html.escape(value)}" for key, value in rows.items()))
+    terms = "".join(f"<dt>{html.escape(key)}</dt><dd>{html.escape(value)}</dd>" for key, value in rows.items())
+    st.html(f'<dl class="ms-model">{terms}</dl>')
     if served.champion and served.champion.run_url:
-        st.link_button("Open the run in MLflow", served.champion.run_url)
-    if note:
-        st.info(note, icon=":material/info:")
+        st.link_button("Open the run in MLflow", served.champion.run_url, width="stretch")
+    if shared.registry and st.button("Look for a newer champion", width="stretch"):
+        with st.spinner("Asking MLflow"):
+            swapped = shared.check()
+        if swapped:
+            st.rerun()
+        st.toast(shared.note or "This is the champion.")
+    if shared.note:
+        st.info(shared.note, icon=":material/info:")
 
 
-def bars(model: Model, probabilities: np.ndarray, shift: float) -> str:
-    """All confidences as an HTML table, highest first, each with its bar and a mark at its threshold.
-
-    A table and not Streamlit's grid: screen readers read it, phones fit it, and it needs neither pandas nor Arrow.
-    """
-    chosen = set(model.labels(probabilities, shift))
-    rows = []
-    for index in np.argsort(-probabilities, kind="stable"):
-        name, value = model.classes[index], float(probabilities[index])
-        threshold = min(max(float(model.thresholds[index]) + shift, 0.01), 0.99)
-        track = (
-            f'<div class="ms-track" title="threshold {threshold:.0%}">'
-            f'<div class="ms-fill" style="width:{value:.1%}"></div>'
-            f'<div class="ms-mark" style="left:{threshold:.1%}"></div></div>'
+def show_limits(served: Served) -> None:
+    """What a person must not expect, and the model's own card where one lies beside the file."""
+    with st.expander("What it cannot do"):
+        st.markdown(
+            f"- It knows {len(served.model.classes)} classes and nothing else: any picture, a cat too, gets answers in "
+            "them.\n- Pictures unlike those it was trained on (other angles, lighting, crops) are answered less well "
+            "than its test score says; that score is from pictures of the same source.\n- A confidence is no "
+            "certainty; each class's threshold was chosen where it did best on the validation split.\n- The heat map "
+            "says which places spoke for a class, not why."
         )
-        rows.append(
-            f'<tr class="{"on" if name in chosen else "off"}"><th scope="row">{html.escape(name)}</th>'
-            f'<td>{track}</td><td class="number">{value:.1%}</td></tr>'
-        )
-    caption = "<caption>Confidence per class; the line marks its threshold</caption>"
-    return f'<table class="ms-bars">{caption}{"".join(rows)}</table>'
-
-
-def show_picture(name: str, image: Image.Image, model: Model, prediction: Prediction, shift: float) -> None:
-    """The picture with the heat map of one label over it, the labels as chips, and every confidence."""
-    labels = model.labels(prediction.probabilities, shift)
-    left, right = st.columns([2, 3], gap="large")
-    with right:
-        st.html(
-            f'<ul class="ms-chips" aria-label="Labels">{"".join(f"<li>{html.escape(x)}</li>" for x in labels)}</ul>'
-            if labels
-            else "<p>No class reaches its threshold.</p>"
-        )
-        st.html(bars(model, prediction.probabilities, shift))
-        ranked = [model.classes[i] for i in np.argsort(-prediction.probabilities, kind="stable")]
-        looked = st.selectbox(
-            "Show where the model saw", ["nothing: the picture itself", *ranked], index=0, key=f"heat map {name}"
-        )
-    shown = image.copy()
-    shown.thumbnail((SHOWN, SHOWN))
-    alt = f"{name}: {', '.join(labels) or 'no label'}"
-    if looked in model.classes:
-        maps = prediction.activation_maps
-        shown = overlay(shown, maps[model.classes.index(looked)], float(maps.max()))
-        alt = f"Heat map of {looked} over {name}"
-    with left:
-        st.image(shown, caption=name, width="stretch", alt=alt)
+        if served.card:
+            st.markdown(served.card)
 
 
 def main() -> None:
@@ -95,12 +290,12 @@ def main() -> None:
     st.html(STYLE)
     st.title("Manasight")
     shared = serving()
-    served = shared.served
-    if served is None:
-        st.error(f"There is no model to answer with: {shared.problem or 'it is still loading.'}")
+    try:
+        served = shared.current()
+    except ModelError as error:
+        st.error(f"There is no model to answer with: {error}")
         return
     with st.sidebar:
-        st.subheader("Threshold")
         shift = st.slider(
             "Shift every class's threshold",
             -0.5,
@@ -108,25 +303,24 @@ def main() -> None:
             0.0,
             0.05,
             format="%+.2f",
-            help="Each class has its own threshold, tuned on the validation split. To the right: fewer, surer labels.",
+            help="Each class has a threshold of its own. To the right: fewer, surer labels; to the left: more.",
         )
-        show_model(served, shared.note)
-    uploads = st.file_uploader("Pictures", type=list(EXTENSIONS), accept_multiple_files=True)
-    pictures = []
-    for upload in uploads:
-        try:
-            pictures.append((upload.name, decode(upload.getvalue())))
-        except ImageError as error:
-            st.error(f"{upload.name}: {error}", icon=":material/broken_image:")
-    if not pictures:
+        show_model(shared, served)
+        show_limits(served)
+    results = answer(shared, served, gather(served.model))
+    if not results:
+        show_samples(served.model)
         return
-    try:
-        served, predictions = shared.predict([image for _, image in pictures])
-    except ModelError as error:
-        st.error(str(error))
-        return
-    for (name, image), prediction in zip(pictures, predictions, strict=True):
-        show_picture(name, image, served.model, prediction, shift)
+    good = {key: result for key, result in results.items() if not result.problem}
+    if len(results) == 1 and good:
+        ((key, result),) = good.items()
+        show_closely(key, result, served.model, shift)
+        edit_labels(key, result, served.model, shift, "single")
+        show_downloads(results, served, shift)
+    else:
+        if good:
+            show_downloads(results, served, shift)
+        show_grid(results, served.model, shift)
 
 
 main()

@@ -8,6 +8,7 @@ import os
 import threading
 from concurrent.futures import Future
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from PIL import Image
@@ -28,10 +29,19 @@ class Served:
     Attributes:
         model: answers.
         champion: the registered version it is, None for a file.
+        card: text of a README.md beside the file, empty if there is none.
     """
 
     model: Model
     champion: Champion | None = None
+    card: str = ""
+
+    @property
+    def registered(self) -> str:
+        """The day on which its version was registered, as 2026-11-23; empty for a file, which does not say."""
+        if not self.champion or not self.champion.created:
+            return ""
+        return datetime.fromtimestamp(self.champion.created / 1000, UTC).date().isoformat()
 
     @property
     def title(self) -> str:
@@ -106,7 +116,8 @@ class Serving:
         self.served = self._read_kept() if self.registry else None
         if self.served is None:
             try:
-                self.served = Served(Model.from_file(self.settings.model))
+                path = self.settings.model
+                self.served = Served(Model.from_file(path), card=_read_card(path.with_name("README.md")))
             except ModelError as error:
                 self.problem = str(error)
                 log.error("%s", error)
@@ -221,6 +232,14 @@ class Serving:
         except (OSError, ValueError, TypeError, ModelError) as error:
             log.warning("the kept champion in %s cannot be used: %s", folder, error)
             return None
+
+
+def _read_card(path: Path) -> str:
+    """A model card's text, or nothing: it is no part of the model."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _replace(path: Path, data: bytes) -> None:

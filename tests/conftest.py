@@ -124,14 +124,14 @@ def running_app(folder: Path, **environment: str) -> Iterator[tuple[str, subproc
             try:
                 requests.get(f"{url}/ready", timeout=5)
                 break
-            except requests.ConnectionError:
+            except (requests.ConnectionError, requests.Timeout):  # not there yet, or a busy machine
                 assert time.monotonic() < deadline, f"the app did not answer within a minute:\n{log.read_text()}"
                 time.sleep(0.05)
         yield url, process
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(30)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Error, Page, sync_playwright
+from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 
 # What Chromium would do by itself and a test must not wait for or depend on: updates, syncing, first-run pages, QUIC.
 QUIET = [
@@ -24,6 +24,7 @@ def browser() -> Iterator[Browser]:
     """The distribution's Chromium or Chrome, else the one that playwright installed."""
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     # Chromium's sandbox refuses to run as root, which is who runs the tests in a container.
+    expect.set_options(timeout=30_000)  # a page takes its time on a machine that trains meanwhile
     root = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     with sync_playwright() as playwright:
         try:

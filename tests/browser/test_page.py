@@ -1,21 +1,47 @@
 """What a person does with the page, in a real browser against the real app process."""
 
+import csv
 import io
+import re
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 pytestmark = pytest.mark.browser
 
+CARD_CLASSES = ("red", "green", "blue", "white", "black", "artifact", "creature", "mana", "planeswalker", "special")
+PROBLEM = "not a picture in a format that is read here"
+
+
+def file(name: str, data: bytes) -> dict[str, object]:
+    """A file as playwright uploads it."""
+    return {"name": name, "mimeType": "application/octet-stream", "buffer": data}
+
 
 def picture(colour: str, size: tuple[int, int] = (160, 224)) -> dict[str, object]:
-    """A PNG of one colour as playwright uploads it."""
+    """A PNG of one colour."""
     buffer = io.BytesIO()
     Image.new("RGB", size, colour).save(buffer, "PNG")
-    return {"name": f"{colour}.png", "mimeType": "image/png", "buffer": buffer.getvalue()}
+    return file(f"{colour}.png", buffer.getvalue())
+
+
+def upload(page: Page, *files: dict[str, object]) -> None:
+    """Give files to the page's uploader."""
+    page.locator("input[type=file]").first.set_input_files(list(files))
+
+
+def labels(page: Page) -> Locator:
+    """The chips of the one picture that is looked at."""
+    return page.get_by_role("list", name="Labels").get_by_role("listitem")
+
+
+def cell(page: Page, name: str) -> Locator:
+    """The labels of one picture in the grid."""
+    return page.get_by_test_id("stMultiSelect").filter(has_text=f"Labels of {name}")
 
 
 @pytest.fixture(scope="module")
@@ -27,17 +53,25 @@ def address(start_app: Callable, tiny_model: Callable, tmp_path_factory: pytest.
         yield url
 
 
-def test_an_uploaded_picture_gets_its_labels(page: Page, address: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def card_address(start_app: Callable, tiny_model: Callable, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An app whose model has the classes of cards."""
+    folder = tmp_path_factory.mktemp("cards")
+    (folder / "model.onnx").write_bytes(tiny_model(classes=CARD_CLASSES))
+    with start_app(folder, MANASIGHT_MODEL=str(folder / "model.onnx")) as (url, _):
+        yield url
+
+
+def test_an_uploaded_picture_gets_its_labels(page: Page, address: str) -> None:
     page.goto(address)
     expect(page.get_by_role("heading", name="Manasight")).to_be_visible()
 
-    page.locator("input[type=file]").first.set_input_files([picture("red")])
+    upload(page, picture("red"))
 
-    expect(page.get_by_role("list", name="Labels").get_by_role("listitem")).to_have_text(["red"])
+    expect(labels(page)).to_have_text(["red"])
     expect(page.get_by_role("row", name="red")).to_contain_text("99.8%")
     expect(page.get_by_role("row", name="blue")).to_contain_text("0.2%")
     expect(page.get_by_alt_text("red.png: red")).to_be_visible()
-    page.screenshot(path=tmp_path / "upload.png", full_page=True)
 
 
 def test_the_page_says_which_model_answers(page: Page, address: str) -> None:
@@ -45,7 +79,7 @@ def test_the_page_says_which_model_answers(page: Page, address: str) -> None:
 
     sidebar = page.get_by_test_id("stSidebar")
 
-    expect(sidebar).to_contain_text("Test F1 0.875")
+    expect(sidebar.get_by_role("definition").filter(has_text="0.875 (macro)")).to_be_visible()
     expect(sidebar).to_contain_text("24 × 16 pixels")
     expect(sidebar).to_contain_text("0123456789abcdef")
     expect(sidebar).to_contain_text("red, green, blue")
@@ -54,9 +88,8 @@ def test_the_page_says_which_model_answers(page: Page, address: str) -> None:
 def test_the_threshold_slider_changes_the_labels(page: Page, address: str) -> None:
     page.goto(address)
     # Half brightness: each channel is at 0.501, a little over its threshold of 0.5.
-    page.locator("input[type=file]").first.set_input_files([picture("#808080")])
-    labels = page.get_by_role("list", name="Labels").get_by_role("listitem")
-    expect(labels).to_have_text(["red", "green", "blue"])
+    upload(page, picture("#808080"))
+    expect(labels(page)).to_have_text(["red", "green", "blue"])
 
     page.get_by_role("slider").press("ArrowRight")
 
@@ -65,22 +98,169 @@ def test_the_threshold_slider_changes_the_labels(page: Page, address: str) -> No
 
 def test_a_heat_map_is_laid_over_the_picture(page: Page, address: str) -> None:
     page.goto(address)
-    page.locator("input[type=file]").first.set_input_files([picture("red")])
+    upload(page, picture("red"))
     page.get_by_alt_text("red.png: red").wait_for()
 
-    page.get_by_role("combobox", name="Show where the model saw").click()
-    page.get_by_role("option", name="red", exact=True).click()
+    places = page.get_by_role("radiogroup", name="Show where the model saw")
+    places.get_by_role("radio", name="red").click()
+    expect(page.get_by_alt_text("Heat map of red over red.png", exact=True)).to_be_visible()
 
-    expect(page.get_by_alt_text("Heat map of red over red.png")).to_be_visible()
+    places.get_by_role("radio", name="blue").click()
+    expect(page.get_by_alt_text("Heat map of blue over red.png: no place spoke for it")).to_be_visible()
 
 
-def test_the_page_loads_nothing_from_elsewhere(page: Page, address: str) -> None:
+def test_a_bad_file_gets_a_sentence_and_the_others_go_on(page: Page, address: str) -> None:
+    page.goto(address)
+
+    upload(page, picture("red"), file("notes.jpg", b"hello"), file("empty.png", b""), picture("blue"))
+
+    expect(page.get_by_role("alert").filter(has_text="notes.jpg")).to_contain_text(PROBLEM)
+    expect(page.get_by_role("alert").filter(has_text="empty.png")).to_contain_text("The file is empty.")
+    expect(cell(page, "red.png")).to_contain_text("red")
+    expect(cell(page, "blue.png")).to_contain_text("blue")
+
+
+def test_a_zip_is_opened(page: Page, address: str) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for colour in ("red", "lime"):
+            archive.writestr(f"cards/{colour}.png", picture(colour)["buffer"])
+        archive.writestr("cards/inner.zip", b"PK\x03\x04")
+    page.goto(address)
+
+    upload(page, file("cards.zip", buffer.getvalue()))
+
+    expect(cell(page, "cards/lime.png")).to_contain_text("green")
+    expect(page.get_by_role("alert")).to_contain_text("A zip within a zip is not opened.")
+
+
+def test_the_filter_leaves_only_pictures_with_the_label(page: Page, address: str) -> None:
+    page.goto(address)
+    upload(page, picture("red"), picture("blue"), picture("yellow"))
+    expect(page.get_by_test_id("stMultiSelect")).to_have_count(3)
+
+    page.get_by_role("button", name="red · 2").click()
+
+    expect(page.get_by_test_id("stMultiSelect")).to_have_count(2)
+    expect(cell(page, "blue.png")).to_have_count(0)
+
+
+def test_many_pictures_come_in_pages(page: Page, address: str) -> None:
+    page.goto(address)
+
+    upload(page, *(picture(f"#{index:02x}0000") for index in range(200, 230)))
+
+    expect(page.get_by_test_id("stMultiSelect")).to_have_count(24)
+    page.get_by_role("navigation", name="Pagination").get_by_role("button", name="Page 2").click()
+    expect(page.get_by_test_id("stMultiSelect")).to_have_count(6)
+
+
+def test_one_of_many_can_be_looked_at_closely(page: Page, address: str) -> None:
+    page.goto(address)
+    upload(page, picture("red"), picture("blue"))
+
+    page.get_by_role("button", name="Look closer").nth(1).click()
+
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("list", name="Labels")).to_have_text("blue")
+    expect(dialog.get_by_alt_text("blue.png: blue")).to_be_visible()
+
+
+def test_corrected_labels_are_downloaded_as_folders_and_as_a_table(page: Page, address: str) -> None:
+    page.goto(address)
+    upload(page, picture("red"), picture("blue"))
+    red = cell(page, "red.png")
+    red.get_by_role("combobox").click()
+    page.get_by_role("option", name="green").click()
+    page.keyboard.press("Escape")
+    expect(cell(page, "red.png (corrected)")).to_be_visible()
+
+    with page.expect_download() as sorted_pictures:
+        page.get_by_role("button", name="Pictures in label folders").click()
+    with page.expect_download() as table:
+        page.get_by_role("button", name="Table (CSV)").click()
+
+    with zipfile.ZipFile(sorted_pictures.value.path()) as archive:
+        assert sorted(archive.namelist()) == ["blue/blue.png", "green-red/red.png"]
+        assert archive.read("blue/blue.png") == picture("blue")["buffer"]
+    rows = list(csv.DictReader(io.StringIO(Path(table.value.path()).read_text(encoding="utf-8-sig"))))
+    assert [(row["labels"], row["corrected"]) for row in rows] == [("red;green", "yes"), ("blue", "no")]
+
+
+def test_a_photo_is_predicted(page: Page, address: str) -> None:
+    page.context.grant_permissions(["camera"])
+    page.goto(address)
+    page.get_by_role("radio", name="Camera").click()
+
+    # The button takes what the camera shows, and that is nothing before its first frame.
+    page.wait_for_function("() => document.querySelector('video')?.readyState >= 2")
+    page.get_by_role("button", name="Take Photo").click()
+
+    expect(page.get_by_role("table")).to_contain_text("green")
+    expect(page.get_by_alt_text(re.compile(r"^camera"))).to_be_visible()
+
+
+def test_the_samples_are_offered_to_a_model_of_cards(page: Page, card_address: str) -> None:
+    page.goto(card_address)
+
+    page.get_by_role("button", name="Try these cards").click()
+
+    expect(page.get_by_test_id("stMultiSelect")).to_have_count(8)
+    page.get_by_role("button", name="Look closer").first.click()
+    expect(page.get_by_role("dialog").get_by_role("table", name="Colour")).to_contain_text("red")
+    expect(page.get_by_role("dialog").get_by_role("table", name="Type")).to_contain_text("creature")
+
+
+def test_the_samples_are_not_offered_to_another_model(page: Page, address: str) -> None:
+    page.goto(address)
+
+    expect(page.get_by_text("Files", exact=True)).to_be_visible()
+    expect(page.get_by_role("button", name="Try these cards")).to_have_count(0)
+
+
+def test_the_page_loads_nothing_from_elsewhere(page: Page, card_address: str) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
 
-    page.goto(address)
-    page.locator("input[type=file]").first.set_input_files([picture("red")])
-    expect(page.get_by_role("list", name="Labels")).to_be_visible()
+    page.goto(card_address)
+    page.get_by_role("button", name="Try these cards").click()
+    expect(page.get_by_test_id("stMultiSelect")).to_have_count(8)
 
-    foreign = [url for url in asked if not url.startswith((address, "data:", "blob:"))]
+    foreign = [url for url in asked if not url.startswith((card_address, "data:", "blob:"))]
     assert not foreign
+
+
+def test_a_phone_needs_no_sideways_scrolling(page: Page, card_address: str) -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.goto(card_address)
+    page.get_by_role("button", name="Try these cards").click()
+    expect(page.get_by_test_id("stMultiSelect")).to_have_count(8)
+
+    main = page.get_by_test_id("stMain")
+
+    assert main.evaluate("element => element.scrollWidth - element.clientWidth") <= 0
+    assert cell(page, "artifact.jpg").bounding_box()["width"] > 250
+
+
+def test_dark_and_light_follow_the_visitor(page: Page, address: str) -> None:
+    page.goto(address)
+    background = "() => getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor"
+    page.get_by_text("Files", exact=True).wait_for()
+    light = page.evaluate(background)
+
+    page.emulate_media(color_scheme="dark")
+    page.goto(address)
+    page.get_by_text("Files", exact=True).wait_for()
+
+    assert light == "rgb(255, 255, 255)"
+    assert sum(map(int, re.findall(r"\d+", page.evaluate(background))[:3])) < 150
+
+
+def test_the_app_stops_while_a_page_is_open(page: Page, start_app: Callable, tiny_file: Path, tmp_path: Path) -> None:
+    with start_app(tmp_path, MANASIGHT_MODEL=str(tiny_file)) as (url, process):
+        page.goto(url)
+        page.get_by_text("Files", exact=True).wait_for()
+
+        process.terminate()
+
+        process.wait(30)

@@ -77,7 +77,7 @@ def test_a_signal_stops_it_within_seconds(start_app: Callable, tiny_file: Path, 
 
         process.send_signal(how)
 
-        process.wait(10)
+        process.wait(30)
         assert "Traceback" not in (tmp_path / "app.log").read_text()
 
 

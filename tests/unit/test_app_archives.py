@@ -1,0 +1,149 @@
+"""Zips that people send and get: hostile ones do no harm, and what goes out trains again."""
+
+import io
+import zipfile
+from collections.abc import Iterable
+
+import pytest
+from PIL import Image
+
+from app import archives
+from app.archives import ArchiveError, is_zip, pack, separator_for, unpack
+from app.images import ImageError
+
+
+def png(colour: str = "red") -> bytes:
+    """A small picture."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def zipped(members: Iterable[tuple[str | zipfile.ZipInfo, bytes]], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """A zip of some files."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for name, data in members:
+            archive.writestr(name, data, method)
+    return buffer.getvalue()
+
+
+def reasons(data: bytes) -> list[str]:
+    """Why the members of a zip are not read."""
+    return [str(content) for _, content in unpack(data) if isinstance(content, ImageError)]
+
+
+def test_pictures_come_out_by_name() -> None:
+    data = zipped([("a.png", png("red")), ("sub/b.png", png("blue"))])
+
+    assert is_zip(data)
+    assert list(unpack(data)) == [("a.png", png("red")), ("sub/b.png", png("blue"))]
+
+
+def test_hidden_files_and_folders_are_left_out() -> None:
+    data = zipped([("__MACOSX/._a.png", b"x"), (".DS_Store", b"x"), ("sub/.hidden/a.png", b"x"), ("dir/", b"")])
+
+    assert list(unpack(data)) == []
+
+
+def test_a_path_that_leads_out_is_only_a_name() -> None:
+    ((name, content),) = unpack(zipped([("../../etc/passwd.png", png())]))
+
+    assert (name, content) == ("../../etc/passwd.png", png())
+
+
+def test_a_zip_within_a_zip_is_not_opened() -> None:
+    assert reasons(zipped([("inner.zip", zipped([("a.png", png())]))])) == ["A zip within a zip is not opened."]
+
+
+def test_an_encrypted_member_is_named() -> None:
+    data = bytearray(zipped([("a.png", png())]))
+    data[6] |= 1  # the local header's flag
+    data[data.index(b"PK\x01\x02") + 8] |= 1  # the directory's flag
+
+    (reason,) = reasons(bytes(data))
+
+    assert "encrypted" in reason
+
+
+def test_a_link_is_named() -> None:
+    link = zipfile.ZipInfo("a.png")
+    link.external_attr = 0o120777 << 16
+
+    assert reasons(zipped([(link, b"/etc/passwd")])) == ["It is a link, not a picture."]
+
+
+def test_one_damaged_member_leaves_the_others() -> None:
+    data = bytearray(zipped([("a.png", png("red")), ("b.png", png("blue"))], zipfile.ZIP_STORED))
+    data[data.index(png("red")) + 40] ^= 0xFF
+
+    (_, broken), (_, whole) = unpack(bytes(data))
+
+    assert isinstance(broken, ImageError)
+    assert whole == png("blue")
+
+
+def test_a_bomb_is_given_up_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "MAX_UNPACKED", 3 * 1024**2)
+    data = zipped((f"{i}.png", bytes(2 * 1024**2)) for i in range(50))
+    read: list[int] = []
+
+    with pytest.raises(ArchiveError, match="more than 3 MB"):
+        read.extend(len(content) for _, content in unpack(data))
+
+    assert read == [2 * 1024**2]
+
+
+def test_a_member_that_lies_about_its_size_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "MAX_BYTES", 1024**2)
+
+    assert reasons(zipped([("a.png", bytes(2 * 1024**2))])) == ["It has more than 1 MB."]
+
+
+def test_too_many_members_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 3)
+
+    with pytest.raises(ArchiveError, match="holds 4 files; at most 3"):
+        list(unpack(zipped((f"{i}.png", b"x") for i in range(4))))
+
+
+@pytest.mark.parametrize("data", [b"PK\x03\x04", b"PK\x03\x04" + b"\x00" * 100, zipped([("a.png", png())])[:-10]])
+def test_a_damaged_zip_gets_a_sentence(data: bytes) -> None:
+    with pytest.raises(ArchiveError, match="damaged"):
+        list(unpack(data))
+
+
+def test_labelled_pictures_go_into_the_folders_of_their_labels() -> None:
+    data = pack([("x/card.png", png(), ["red", "creature"]), ("none.png", png(), [])], "-")
+
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert archive.namelist() == ["creature-red/card.png"]
+        assert archive.read("creature-red/card.png") == png()
+
+
+def test_equal_names_are_kept_apart() -> None:
+    pictures = [("a/card.png", png("red"), ["red"]), ("b/Card.png", png("blue"), ["red"])]
+
+    with zipfile.ZipFile(io.BytesIO(pack(pictures, "-"))) as archive:
+        assert archive.namelist() == ["red/card.png", "red/Card-2.png"]
+
+
+def test_what_the_trainer_does_not_read_becomes_png() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), "lime").save(buffer, "GIF")
+
+    with zipfile.ZipFile(io.BytesIO(pack([("card.gif", buffer.getvalue(), ["green"])], "-"))) as archive:
+        assert archive.namelist() == ["green/card.png"]
+        assert Image.open(io.BytesIO(archive.read("green/card.png"))).getpixel((0, 0)) == (0, 255, 0)
+
+
+def test_names_cannot_lead_out_of_the_folder() -> None:
+    with zipfile.ZipFile(io.BytesIO(pack([("..\\..\\evil.png", png(), ["../up", "a/b"])], "+"))) as archive:
+        (name,) = archive.namelist()
+
+    assert name == "_up+a_b/evil.png"
+
+
+@pytest.mark.parametrize(("labels", "sign"), [(["red", "blue"], "-"), (["non-land", "red"], "+")])
+def test_the_separator_is_in_no_label(labels: list[str], sign: str) -> None:
+    assert separator_for(labels) == sign
