@@ -1,12 +1,9 @@
 """Draws a rights-free data set of trading cards, labelled by folder, from nothing but code and free fonts."""
 
-import os
-import shutil
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,7 +15,9 @@ from tqdm import tqdm
 from trainer.data.cards import frames
 from trainer.data.cards.camera import shoot
 from trainer.data.cards.card import design
+from trainer.data.staging import staged_folder
 from trainer.errors import UserError
+from trainer.resources import cpu_cores
 
 COLOURS = ("black", "blue", "green", "red", "white")
 LABEL_SETS = tuple(
@@ -63,22 +62,6 @@ def draw_card(job: Job, root: Path, seed: int, photos: float) -> None:
     image.save(root / job.path, quality=quality)
 
 
-@contextmanager
-def _unfinished(out: Path) -> Iterator[Path]:
-    """A sibling folder that becomes `out` when all went well and is removed when not."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} exists already and is not empty: choose another folder or remove it first")
-    partial_folder = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    partial_folder.mkdir(parents=True)
-    try:
-        yield partial_folder
-        if out.exists():
-            out.rmdir()
-        partial_folder.rename(out)
-    finally:
-        shutil.rmtree(partial_folder, ignore_errors=True)
-
-
 def draw(out: Path, count: int = 900, seed: int = 0, photos: float = 0.0, workers: int | None = None) -> None:
     """Draw a rights-free data set of trading cards.
 
@@ -105,14 +88,14 @@ def draw(out: Path, count: int = 900, seed: int = 0, photos: float = 0.0, worker
         raise UserError(f"--workers {workers} draws nothing: give 1 or more, or leave it out for one per CPU")
     out = Path(out).absolute()
     jobs = plan(count)
-    with _unfinished(out) as root:
+    with staged_folder(out) as root:
         for folder in {Path(job.path).parent for job in jobs}:
             (root / folder).mkdir(parents=True)
         work = partial(draw_card, root=root, seed=seed, photos=photos)
-        drawn = _spread(work, jobs, workers or os.cpu_count() or 1)
+        drawn = _spread(work, jobs, workers or cpu_cores())
         for _ in tqdm(drawn, "drawing", count, unit=" cards", disable=None):
             pass
-    print(f"{count} cards in {len(LABEL_SETS)} label sets are in {out}")
+    print(f"{count} cards in {len(LABEL_SETS)} label sets\nresults: {out}")
 
 
 def _spread(work: partial, jobs: list[Job], workers: int) -> Iterator[None]:
