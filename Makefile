@@ -15,6 +15,8 @@ BIN := .venv/bin
 # Steps stand in order: the ports are looked at before minutes of training.
 .NOTPARALLEL:
 
+include docker/docker.mk
+
 .PHONY: help demo demo-model ports test lint format lock clean chromium
 
 help: ## list the targets
