@@ -30,8 +30,8 @@ def main() -> None:
     trained = load_run(options.run)
     model = Model.from_file(trained.folder / "model.onnx")
     expected, found = [], []
-    for path in tqdm(find_images(options.folder), unit="image"):
-        pixels = np.asarray(resize(load_rgb(path), trained.data.input_size))
+    for path in tqdm(find_images(options.folder), unit="image", disable=None):
+        pixels = np.array(resize(load_rgb(path), trained.data.input_size))
         with torch.inference_mode():
             expected.append(trained.model(torch.from_numpy(pixels)[None]).sigmoid()[0].numpy())
         image = to_input(decode(path.read_bytes()), trained.data.input_size)
