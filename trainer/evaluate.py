@@ -115,7 +115,7 @@ def probabilities(trained: TrainedRun, split: str) -> tuple[Tensor, Tensor]:
     """
     outputs = []
     with torch.inference_mode():
-        for images, targets in tqdm(trained.data.loader(split), desc=split, unit="batch"):
+        for images, targets in tqdm(trained.data.loader(split), desc=split, unit="batch", disable=None):
             outputs.append((trained.model(images).sigmoid(), targets))
     predicted, truth = zip(*outputs, strict=True)
     return torch.cat(predicted), torch.cat(truth)

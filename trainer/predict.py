@@ -32,7 +32,8 @@ def predict(images: Path, model: str = "champion", out: Path = Path("predictions
     def prepare() -> Iterator[np.ndarray]:
         with ThreadPoolExecutor(cpu_cores()) as pool:
             pixels = pool.map(lambda path: _read(path, classifier.metadata.input_size), paths)
-            for path, image in zip(paths, tqdm(pixels, total=len(paths), desc="predicting", unit="image"), strict=True):
+            bar = tqdm(pixels, "predicting", len(paths), unit="image", disable=None)
+            for path, image in zip(paths, bar, strict=True):
                 if isinstance(image, str):
                     unreadable.append(f"  {path}: {image}")
                 else:

@@ -94,6 +94,6 @@ def macro_f1(model: OnnxClassifier, split: MultiLabelImageFolder) -> float:
     """Macro F1 of a model on labelled images, with the model's own thresholds."""
     size = model.metadata.input_size
     images = (np.asarray(resize(load_rgb(Path(path)), size)) for path, _ in split.samples)
-    probabilities = model.predict(batched(tqdm(images, total=len(split), desc="comparing", unit="image")))
+    probabilities = model.predict(batched(tqdm(images, total=len(split), desc="comparing", unit="image", disable=None)))
     labels = decided(probabilities, model.metadata.thresholds)
     return measure(torch.from_numpy(labels).float(), split.targets)["macro_f1"]

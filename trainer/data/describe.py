@@ -95,7 +95,7 @@ def channel_statistics(dataset: MultiLabelImageFolder, workers: int = 0) -> tupl
     """
     count, total, squares = 0, np.zeros(3), np.zeros(3)
     loader = DataLoader(dataset, batch_size=None, num_workers=workers)
-    for image, _ in tqdm(loader, desc="channel statistics", unit="image"):
+    for image, _ in tqdm(loader, desc="channel statistics", unit="image", disable=None):
         pixels = np.asarray(image).reshape(-1, 3)
         histograms = np.stack([np.bincount(pixels[:, channel], minlength=256) for channel in range(3)])
         count += len(pixels)

@@ -71,5 +71,6 @@ def unreadable_images(paths: Iterable[Path], decode: bool = True) -> list[tuple[
         return None
 
     with ThreadPoolExecutor() as pool:
-        problems = tqdm(pool.map(problem, paths), total=len(paths), desc="checking", unit="image", disable=not decode)
+        hidden = None if decode else True  # None: no bar in a log
+        problems = tqdm(pool.map(problem, paths), "checking", len(paths), unit="image", disable=hidden)
         return [(path, text) for path, text in zip(paths, problems, strict=True) if text]

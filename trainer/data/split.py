@@ -55,7 +55,8 @@ def split(
         else:
             groups = np.arange(len(dataset))
         parts = assign(dataset.label_sets, groups.tolist(), fractions, seed)
-        for (path, _), part in zip(tqdm(dataset.samples, desc="splitting", unit="image"), parts, strict=True):
+        samples = tqdm(dataset.samples, "splitting", unit="image", disable=None)
+        for (path, _), part in zip(samples, parts, strict=True):
             source = Path(path)
             target = staging / SPLITS[part] / source.parent.name / source.name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +82,7 @@ def near_duplicates(paths: Sequence[Path], bits: int) -> np.ndarray:
     """
     with ThreadPoolExecutor() as pool:
         hash_image = lambda path: imagehash.dhash(load_rgb(path, (64, 64)), hash_size=16).hash.ravel()  # noqa: E731
-        hashes = list(tqdm(pool.map(hash_image, paths), total=len(paths), desc="comparing", unit="image"))
+        hashes = list(tqdm(pool.map(hash_image, paths), total=len(paths), desc="comparing", unit="image", disable=None))
     packed = np.packbits(np.array(hashes), axis=1).view(np.uint64)
     rows, columns = [], []
     for index in range(len(packed)):
