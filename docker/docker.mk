@@ -12,7 +12,7 @@ export APP_HOST_PORT ?= $(PORT)
 export MLFLOW_HOST_PORT ?= $(MLFLOW_PORT)
 
 # PULL=1 pulls instead of building; DATA=folder, EXPERIMENT=name and ARGS=... say what is trained; GPU=1 trains on one;
-# FILE=archive is what backup writes and restore reads; YES=1 answers the questions.
+# TARGETS="app mlflow" limits images and push; FILE=archive is what backup writes and restore reads; YES=1 answers the questions.
 export PULL DATA EXPERIMENT ARGS CARDS GPU FILE YES SERVICE
 
 .PHONY: up train logs ps down purge backup restore upgrade images push airgap
@@ -45,10 +45,10 @@ upgrade: ## back up, then migrate and restart with the newest images
 	@docker/stack.sh upgrade
 
 images: ## build app, trainer and mlflow for amd64 and arm64
-	@docker/images.sh
+	@docker/images.sh $(TARGETS)
 
 push: ## build for both platforms and push to REGISTRY/NAMESPACE
-	@PUSH=true docker/images.sh
+	@PUSH=true docker/images.sh $(TARGETS)
 
 airgap: ## make base and service images from Debian packages, where no registry answers
 	@docker/airgap/engine.sh && docker/airgap/bases.sh

@@ -22,7 +22,7 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 progress=(--progress=plain)
 [ -t 2 ] && progress=() || true
-build() { docker buildx bake -f docker/bake.hcl "${progress[@]}" "$@"; }
+build() { docker buildx bake -f docker/bake.hcl ${NO_CACHE:+--no-cache} "${progress[@]}" "$@"; }
 if [ -t 2 ]; then
   build "$@"
 elif ! build "$@" >"$log" 2>&1; then

@@ -17,7 +17,7 @@ prepare_images() {
   if [ -n "${PULL:-}" ]; then
     docker compose --profile train pull --quiet "$@"
   else
-    PLATFORMS=linux/$(docker version --format '{{.Server.Arch}}') docker/images.sh "$@"
+    PLATFORMS=linux/$(docker version --format '{{.Server.Arch}}') COMPRESSION=zstd docker/images.sh "$@"
   fi
 }
 

@@ -30,7 +30,7 @@ def keys(client, name: str) -> list[str]:
 
 
 class Forward(io.RawIOBase):
-    """A member of a streamed archive, as boto3 wants it: it asks whether it may seek, and a streamed member cannot say."""
+    """A streamed archive's member as boto3 wants it: it asks whether it may seek, which such a member cannot say."""
 
     def __init__(self, content) -> None:
         super().__init__()
