@@ -1,6 +1,7 @@
 """Reads pictures out of an uploaded zip without trusting it, and writes labelled pictures as a zip of label folders."""
 
 import io
+import lzma
 import stat
 import zipfile
 import zlib
@@ -67,7 +68,16 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, left: int) -> bytes
         with archive.open(member) as file:
             # One byte more than allowed tells whether there is more, whatever size the zip claims.
             content = file.read(min(MAX_BYTES, left) + 1)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError):
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        EOFError,
+        OSError,
+        ValueError,
+        NotImplementedError,
+        RuntimeError,
+    ):
         return ImageError("It is damaged, or packed in a way that is not read here.")
     if len(content) > left:
         return None
@@ -97,7 +107,7 @@ def pack(pictures: Iterable[tuple[str, bytes, list[str]]], separator: str) -> by
         for name, data, labels in pictures:
             if not labels:
                 continue
-            folder = separator.join(_safe(label) for label in sorted(labels))
+            folder = separator.join(_safe(label) or "_" for label in sorted(labels))
             path = PurePosixPath(_safe(PurePosixPath(name.replace("\\", "/")).name) or "picture")
             if path.suffix.lower() not in TRAINABLE:
                 converted = io.BytesIO()

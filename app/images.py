@@ -1,14 +1,20 @@
 """Turns the bytes of a picture, whatever they are, into an upright RGB image or one sentence that says why not."""
 
 import io
+import threading
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 from PIL import Image, ImageOps
 
 # One picture: enough for a phone's 50 megapixels, little enough that decoding it needs neither seconds nor gigabytes.
+# Other formats than JPEG take up to 16 bytes of memory per pixel and have no quick way to a smaller picture.
 MAX_BYTES = 32 * 1024**2
-MAX_PIXELS = 50_000_000
+MAX_JPEG_PIXELS = 50_000_000
+MAX_PIXELS = 32_000_000
+# A picture above this takes up to half a gigabyte for a moment, so that only one of them is decoded at a time.
+LARGE_PIXELS = 12_000_000
 # A JPEG twice as large as this both ways is decoded at a half, quarter or eighth of its size, which saves most of the
 # time and memory. No input size comes near it, so that the antialiased resize still sees more pixels than it needs.
 ENOUGH = 2048
@@ -18,6 +24,12 @@ MAX_JPEG_SCANS = 64
 # What people keep pictures in: Pillow also reads formats that start other programs (EPS) or decode very slowly.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "ICO")
 EXTENSIONS = ("jpg", "jpeg", "png", "webp", "avif", "gif", "bmp", "tif", "tiff", "ppm", "pgm", "ico")
+
+_large = threading.Lock()
+
+# Damaged tags and large sizes are judged here, not on the log.
+warnings.filterwarnings("ignore", module=r"PIL\b")
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class ImageError(Exception):
@@ -37,42 +49,47 @@ def decode(data: bytes) -> Image.Image:
     if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_JPEG_SCANS:
         raise ImageError("This JPEG has too many scans to be read safely.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged tags and large sizes are judged here, not on stderr
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise ImageError(
-                    f"The picture has {width} × {height} pixels; at most {MAX_PIXELS // 10**6} megapixels are read."
-                )
-            image.draft("RGB", (min(width, ENOUGH), min(height, ENOUGH)))
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        width, height = image.size
+        limit = MAX_JPEG_PIXELS if image.format in ("JPEG", "MPO") else MAX_PIXELS
+        if width * height > limit:
+            raise ImageError(
+                f"The picture has {width} × {height} pixels; at most {limit // 10**6} megapixels are read."
+            )
+        image.draft("RGB", (min(width, ENOUGH), min(height, ENOUGH)))
+        with _large if image.width * image.height > LARGE_PIXELS else nullcontext():
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
             return to_rgb(image)
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
-        raise ImageError(f"The picture is larger than {MAX_PIXELS // 10**6} megapixels.") from error
+        raise ImageError(f"The picture is larger than {MAX_JPEG_PIXELS // 10**6} megapixels.") from error
     except Image.UnidentifiedImageError as error:
         raise ImageError(_describe_stranger(data)) from error
-    except (
-        Exception
-    ) as error:  # Pillow's decoders raise anything for damaged bytes: OSError, ValueError, struct.error, …
+    except Exception as error:
+        # Pillow's decoders raise anything for damaged bytes: OSError, ValueError, struct.error, OverflowError, …
         raise ImageError("The picture is damaged or incomplete.") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Any mode of Pillow as RGB: 16-bit and floating point scaled to 8 bit, transparency over white."""
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        values = np.asarray(image, dtype=np.float32)
-        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+        values = np.array(image, dtype=np.float32)
+        np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
         # Integers hold 8 or 16 bits; floats are 0..1 by convention unless they say otherwise.
         top = float(values.max(initial=0.0))
         white = 1.0 if image.mode == "F" and top <= 1 else 255.0 if image.mode != "I;16" and top <= 255 else 65535.0
-        image = Image.fromarray((np.clip(values / white, 0, 1) * 255 + 0.5).astype(np.uint8))
+        # In place: a large picture would otherwise be held four times over.
+        np.clip(values, 0, white, out=values)
+        values *= 255 / white
+        values += 0.5
+        image = Image.fromarray(values.astype(np.uint8))
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(image, mask=image.getchannel("A"))
+        return white
     return image if image.mode == "RGB" else image.convert("RGB")
 
 

@@ -5,10 +5,13 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
@@ -141,6 +144,59 @@ def running_app(folder: Path, **environment: str) -> Iterator[tuple[str, subproc
 def start_app() -> Callable[..., object]:
     """`running_app`, for tests that start the app with an environment of their own."""
     return running_app
+
+
+class StandInRegistry:
+    """What the app asks of MLflow, answered from memory: for tests that swap champions faster than MLflow registers.
+
+    The real server is in `tests/unit/test_app_registry.py`.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is published yet."""
+        self.version = 0
+        self.files: dict[str, bytes] = {}
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                parts = urlsplit(self.path)
+                query = {key: values[0] for key, values in parse_qs(parts.query).items()}
+                if parts.path == "/model-versions/get-artifact":
+                    status, body = 200, outer.files[query["version"]]
+                elif parts.path == "/api/2.0/mlflow/registered-models/alias" and outer.version:
+                    version = {"version": str(outer.version), "creation_timestamp": outer.version, "tags": []}
+                    status, body = 200, json.dumps({"model_version": version}).encode()
+                else:
+                    status, body = 404, b"{}"
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_args: object) -> None:
+                """Say nothing."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def publish(self, data: bytes) -> str:
+        """Make some bytes the champion; returns their version."""
+        self.files[str(self.version + 1)] = data
+        self.version += 1
+        return str(self.version)
+
+
+@pytest.fixture
+def registry() -> Iterator[StandInRegistry]:
+    """A registry without a champion."""
+    started = StandInRegistry()
+    yield started
+    started.server.shutdown()
+    started.server.server_close()
 
 
 @pytest.fixture(scope="session")

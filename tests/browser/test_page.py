@@ -6,6 +6,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -264,3 +265,42 @@ def test_the_app_stops_while_a_page_is_open(page: Page, start_app: Callable, tin
         process.terminate()
 
         process.wait(30)
+
+
+def test_an_open_page_changes_to_a_new_champion_and_keeps_its_pictures(
+    page: Page, start_app: Callable, tiny_model: Callable, registry: Any, tiny_file: Path, tmp_path: Path
+) -> None:
+    environment = {"MLFLOW_TRACKING_URI": registry.url, "MANASIGHT_POLL_SECONDS": "0.5"}
+    with start_app(tmp_path, MANASIGHT_MODEL=str(tiny_file), **environment) as (url, _):
+        page.goto(url)
+        upload(page, picture("red"))
+        expect(labels(page)).to_have_text(["red"])
+        note = page.get_by_test_id("stSidebar").get_by_role("status")
+        expect(note).to_contain_text("no version of “manasight”")
+
+        registry.publish(tiny_model(classes=("fire", "leaf", "sea")))
+
+        expect(labels(page)).to_have_text(["fire"])
+        expect(page.get_by_role("definition").filter(has_text="manasight, version 1")).to_be_visible()
+        expect(note).to_have_count(0)
+
+        registry.publish(b"garbage")
+
+        expect(note).to_contain_text("Version 2 was refused")
+        expect(labels(page)).to_have_text(["fire"])
+
+
+def test_a_button_looks_for_a_newer_champion(
+    page: Page, start_app: Callable, tiny_model: Callable, registry: Any, tiny_file: Path, tmp_path: Path
+) -> None:
+    registry.publish(tiny_model())
+    environment = {"MLFLOW_TRACKING_URI": registry.url, "MANASIGHT_POLL_SECONDS": "3600"}
+    with start_app(tmp_path, MANASIGHT_MODEL=str(tiny_file), **environment) as (url, _):
+        page.goto(url)
+        name = page.get_by_role("definition").filter(has_text="manasight, version")
+        expect(name).to_have_text("manasight, version 1")
+        registry.publish(tiny_model(gain=13.0))
+
+        page.get_by_role("button", name="Look for a newer champion").click()
+
+        expect(name).to_have_text("manasight, version 2")

@@ -10,6 +10,9 @@ from PIL import Image
 from app import images
 from app.images import ImageError, decode, overlay, to_input
 
+# pytest undoes the filters that app.images sets for the app's own process.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
+
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     """An image as the bytes of a file."""

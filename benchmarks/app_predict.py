@@ -1,0 +1,113 @@
+"""Measures /api/predict at 1, 8 and 32 clients against ONNX Runtime alone in a loop, and memory over many predictions.
+
+    python benchmarks/app_predict.py [--model FILE] [--image FILE] [--requests N] [--memory N]
+
+ONNX Runtime alone gets the pixels ready made; the app also receives, decodes and resizes the picture and writes JSON.
+The loop runs before and after each number of clients, because other work on the machine changes what both can do.
+"""
+
+import argparse
+import io
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import psutil
+import requests
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from app.images import decode, to_input
+from app.model import Model
+
+
+def alone(model: Model, image: bytes, seconds: float) -> float:
+    """Predictions per second of ONNX Runtime in a loop, one image at a time, with the threads that the app uses."""
+    pixels = to_input(decode(image), model.input_size)[None]
+    model.predict(pixels)
+    started, count = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds:
+        model.predict(pixels)
+        count += 1
+    return count / (time.perf_counter() - started)
+
+
+def ask(url: str, image: bytes, clients: int, count: int) -> tuple[float, np.ndarray]:
+    """Send `count` requests from several clients; requests per second, and seconds of each. Any failure ends it."""
+
+    def one(share: int) -> list[float]:
+        times = []
+        with requests.Session() as session:
+            for _ in range(share):
+                started = time.perf_counter()
+                session.post(url, data=image, timeout=60).raise_for_status()
+                times.append(time.perf_counter() - started)
+        return times
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(clients) as pool:
+        times = [value for part in pool.map(one, [count // clients] * clients) for value in part]
+    return len(times) / (time.perf_counter() - started), np.array(times)
+
+
+def main() -> None:
+    """Print one line per number of clients, and the memory before and after."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, default=ROOT / "models" / "starter" / "model.onnx")
+    parser.add_argument("--image", type=Path, default=ROOT / "app" / "samples" / "red-creature.jpg")
+    parser.add_argument("--requests", type=int, default=320)
+    parser.add_argument("--memory", type=int, default=0, help="predictions for the test of memory; 0 leaves it out")
+    arguments = parser.parse_args()
+    image = arguments.image.read_bytes()
+    model = Model.from_file(arguments.model)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    environment["MANASIGHT_MODEL"] = str(arguments.model.resolve())
+    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app" / "main.py"), "--server.port", str(port)]
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)  # noqa: S603
+        try:
+            url = f"http://127.0.0.1:{port}/api/predict"
+            while True:
+                try:
+                    requests.post(url, data=image, timeout=60).raise_for_status()
+                    break
+                except requests.ConnectionError:
+                    if process.poll() is not None:
+                        raise SystemExit("the app did not start") from None
+                    time.sleep(0.05)
+            width, height = Image.open(io.BytesIO(image)).size
+            print(f"{model.name}, input {model.input_size}; picture {width}×{height}, {len(image) / 1024:.0f} KB")
+            for clients in (1, 8, 32):
+                before = alone(model, image, 4)
+                rate, times = ask(url, image, clients, arguments.requests)
+                bare = statistics.mean([before, alone(model, image, 4)])
+                p50, p95 = np.percentile(times, [50, 95]) * 1000
+                print(
+                    f"{clients:>2} clients: {rate:5.1f}/s, p50 {p50:.0f} ms, p95 {p95:.0f} ms; "
+                    f"ONNX Runtime alone {bare:.1f}/s; ratio {rate / bare:.2f}"
+                )
+            if arguments.memory:
+                seen = psutil.Process(process.pid)
+                early = seen.memory_info().rss / 1024**2
+                ask(url, image, 8, arguments.memory)
+                late = seen.memory_info().rss / 1024**2
+                print(f"resident memory: {early:.0f} MB, after {arguments.memory} more predictions {late:.0f} MB")
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""Random and mutated bytes for the decoders: whatever comes in, a picture or one sentence comes out, and soon."""
+
+import io
+import subprocess
+import sys
+import time
+import zipfile
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from app.archives import ArchiveError, pack, unpack
+from app.images import MAX_JPEG_PIXELS, ImageError, decode
+
+# pytest undoes the filters that app.images sets for the app's own process.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
+
+# One picture; generous, because other work may hold the machine's cores meanwhile.
+SECONDS = 2.0
+KINDS = (
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "GIF",
+    "BMP",
+    "TIFF",
+    "AVIF",
+    "PPM",
+    "ICO",
+    "progressive",
+    "animation",
+    "cmyk",
+    "16 bit",
+)
+thorough = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@cache
+def sample(kind: str) -> bytes:
+    """A small valid file of each kind."""
+    noise = np.random.default_rng(1).integers(0, 255, (48, 32, 3), dtype=np.uint8)
+    image = Image.fromarray(noise)
+    buffer = io.BytesIO()
+    match kind:
+        case "progressive":
+            image.save(buffer, "JPEG", progressive=True)
+        case "animation":
+            image.save(buffer, "GIF", save_all=True, append_images=[image.rotate(90), image.rotate(180)])
+        case "cmyk":
+            image.convert("CMYK").save(buffer, "TIFF", compression="tiff_lzw")
+        case "16 bit":
+            Image.fromarray(noise[..., 0].astype(np.uint16) * 257).save(buffer, "PNG")
+        case _:
+            image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """A valid file with bytes changed, cut out, repeated or added."""
+    data = bytearray(sample(draw(st.sampled_from(KINDS))))
+    for _ in range(draw(st.integers(1, 8))):
+        at = draw(st.integers(0, max(0, len(data) - 1)))
+        match draw(st.sampled_from(["byte", "number", "cut", "drop", "repeat", "insert"])):
+            case "byte":
+                data[at : at + 1] = draw(st.binary(min_size=1, max_size=1))
+            case "number":  # sizes and offsets are where decoders go wrong
+                extremes = [b"\x00" * 4, b"\xff" * 4, b"\x7f\xff\xff\xff", b"\x00\x00\xff\xff", b"\xff\xff\x00\x00"]
+                data[at : at + 4] = draw(st.sampled_from(extremes))
+            case "cut":
+                del data[at:]
+            case "drop":
+                del data[at : at + draw(st.integers(1, 64))]
+            case "repeat":
+                piece = data[at : at + draw(st.integers(1, 64))]
+                data[at:at] = piece * draw(st.integers(1, 16))
+            case "insert":
+                data[at:at] = draw(st.binary(max_size=64))
+    return bytes(data)
+
+
+def decodes_or_explains(data: bytes) -> None:
+    """The property: an RGB image within the limits, or an ImageError that is one sentence; within the time."""
+    started = time.process_time()
+    image, sentence = None, ""
+    try:
+        image = decode(data)
+    except ImageError as error:
+        sentence = str(error)
+    assert time.process_time() - started < SECONDS
+    if image is None:
+        assert sentence.endswith(".")
+        assert "\n" not in sentence
+    else:
+        assert image.mode == "RGB"
+        assert 0 < image.width * image.height <= MAX_JPEG_PIXELS
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_samples_themselves_are_read(kind: str) -> None:
+    assert decode(sample(kind)).size == ((21, 32) if kind == "ICO" else (32, 48))  # icons have sizes of their own
+
+
+@thorough
+@given(mutated())
+def test_mutated_pictures(data: bytes) -> None:
+    decodes_or_explains(data)
+
+
+@thorough
+@given(st.binary(max_size=300))
+@example(b"")
+@example(b"\xff\xd8\xff")
+def test_random_bytes(data: bytes) -> None:
+    decodes_or_explains(data)
+
+
+@thorough
+@given(st.sampled_from(KINDS), st.binary(max_size=200))
+def test_random_bytes_behind_a_true_beginning(kind: str, data: bytes) -> None:
+    decodes_or_explains(sample(kind)[:32] + data)
+
+
+@settings(parent=thorough, max_examples=100)
+@given(
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA", "I;16"]),
+    st.sampled_from(["PNG", "TIFF"]),
+)
+def test_every_size_and_mode_keeps_its_size(width: int, height: int, mode: str, kind: str) -> None:
+    buffer = io.BytesIO()
+    Image.new(mode, (width, height)).save(buffer, kind)
+
+    assert decode(buffer.getvalue()).size == (width, height)
+
+
+@cache
+def sample_zip() -> bytes:
+    """A zip with a packed, a stored and a nested file in it."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a.bmp", bytes(range(200)) * 9, zipfile.ZIP_DEFLATED)
+        archive.writestr("folder/b.jpg", sample("JPEG"))
+        archive.writestr("c.txt", b"text" * 100, zipfile.ZIP_LZMA)
+    return buffer.getvalue()
+
+
+@thorough
+@given(st.lists(st.tuples(st.integers(0, 10**4), st.binary(min_size=1, max_size=8)), min_size=1, max_size=6))
+def test_mutated_zips(changes: list[tuple[int, bytes]]) -> None:
+    data = bytearray(sample_zip())
+    for at, piece in changes:
+        at %= len(data)
+        data[at : at + len(piece)] = piece
+    started = time.process_time()
+
+    with suppress(ArchiveError):
+        assert all(isinstance(content, bytes | ImageError) for _, content in unpack(bytes(data)))
+    assert time.process_time() - started < SECONDS
+
+
+names = st.text(max_size=30)
+
+
+@thorough
+@given(st.lists(st.tuples(names, st.lists(names.filter(bool), min_size=1, max_size=3, unique=True)), max_size=5))
+@example([("..", [".."]), ("", ["/"]), ("a/../..\\b.png", ["con"]), ("B.png", ["con"])])
+def test_packed_names_stay_inside_and_apart(pictures: list[tuple[str, list[str]]]) -> None:
+    data = pack([(name, sample("PNG"), labels) for name, labels in pictures], "-")
+
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        found = archive.namelist()
+        assert archive.testzip() is None
+    assert len(found) == len(pictures)
+    assert len({name.casefold() for name in found}) == len(found)
+    for name in found:
+        folder, _, file = name.partition("/")
+        assert "/" not in file
+        assert "\\" not in name
+        assert folder not in ("", ".", "..")
+        assert file not in ("", ".", "..")
+
+
+PEAK = """
+import sys, time
+from pathlib import Path
+from app.images import decode
+data = Path(sys.argv[1]).read_bytes()
+status = Path("/proc/self/status")
+peak = lambda: int(status.read_text().partition("VmHWM:")[2].split()[0]) / 1024
+before, started = peak(), time.process_time()
+image = decode(data)
+seconds = time.process_time() - started
+print(peak() - before, seconds, image.mode)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of memory from Linux's /proc")
+@pytest.mark.parametrize(
+    ("kind", "mode", "options"),
+    [
+        ("PNG", "RGB", {}),
+        ("PNG", "RGBA", {}),
+        ("PNG", "P", {}),
+        ("JPEG", "CMYK", {}),
+        ("JPEG", "RGB", {"progressive": True}),
+        ("TIFF", "F", {"compression": "tiff_lzw"}),
+        ("WEBP", "RGB", {"lossless": True, "method": 0}),
+    ],
+    ids=["png", "clear png", "palette png", "cmyk jpeg", "progressive jpeg", "float tiff", "webp"],
+)
+def test_the_largest_picture_takes_bounded_memory_and_time(kind: str, mode: str, options: dict, tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    side = 7000 if kind == "JPEG" else 5600
+    Image.new(mode, (side, side)).save(path, kind, **options)
+
+    done = subprocess.run([sys.executable, "-c", PEAK, str(path)], capture_output=True, text=True, check=True)
+
+    megabytes, seconds, found = done.stdout.split()
+    assert found == "RGB"
+    assert float(megabytes) < 600
+    assert float(seconds) < 4
