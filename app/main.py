@@ -1,9 +1,12 @@
 """Entry point, `streamlit run app/main.py`: the page and the program interface in one process."""
 
 import logging
+import os
+import socket
+import stat
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 # `streamlit run` puts this folder on the path, not the one above it, where the package lies.
@@ -20,9 +23,24 @@ for noisy in ("streamlit", "urllib3"):
     logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
+def send_at_once() -> None:
+    """Switch Nagle's algorithm off for the connections to come, which inherit it from the listening socket.
+
+    Streamlit opens that socket without naming TCP, and then asyncio does not do so itself: every answer, written as
+    head and body, waits 40 ms for the client's delayed acknowledgement.
+    """
+    for name in [path.name for path in Path("/dev/fd").iterdir()]:
+        with suppress(OSError):  # the listing's own descriptor is gone by now, and not every socket is TCP
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                with socket.socket(fileno=os.dup(int(name))) as found:
+                    if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
 @asynccontextmanager
 async def lifespan(_app: st.App) -> AsyncIterator[None]:
     """Load the model before the first request, say where the page is, and end the background thread with the server."""
+    send_at_once()
     shared = await run_in_threadpool(serving)
     port, base = st.get_option("server.port"), (st.get_option("server.baseUrlPath") or "").strip("/")
     print(f"Manasight: http://localhost:{port}/{base}", flush=True)
