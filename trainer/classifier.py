@@ -127,7 +127,7 @@ class MultiLabelClassifier(lightning.LightningModule):
         groups = [{"params": self.network.head.parameters(), "lr": rate}]
         if not options["freeze_backbone"]:
             groups.append({"params": self.network.backbone.parameters(), "lr": rate * options["backbone_rate"]})
-        optimizer = torch.optim.AdamW(groups, weight_decay=options["weight_decay"])
+        optimizer = torch.optim.AdamW(groups, weight_decay=options["weight_decay"], fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
             max_lr=[group["lr"] for group in groups],

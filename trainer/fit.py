@@ -22,6 +22,7 @@ from trainer.classifier import MultiLabelClassifier
 from trainer.data.folder import SPLITS
 from trainer.data.module import MultiLabelDataModule
 from trainer.errors import UserError
+from trainer.resources import fast_bfloat16
 
 # What the trainer's own set-up decides, so it is no option.
 OWN_TRAINER_ARGUMENTS = {"logger", "callbacks", "default_root_dir", "plugins", "enable_checkpointing"}
@@ -211,6 +212,8 @@ def build_trainer(config: Namespace, folder: Path, run_id: str) -> lightning.Tra
     ]
     if config.trainer.enable_progress_bar is None:
         config.trainer.enable_progress_bar = sys.stderr.isatty()  # in a log a moving bar is noise
+    if config.trainer.precision is None:
+        config.trainer.precision = "bf16-mixed" if fast_bfloat16() else "32-true"
     if config.trainer.enable_progress_bar:
         callbacks.append(ProgressBar())
     if config.patience:

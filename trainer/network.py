@@ -43,7 +43,7 @@ class MultiLabelResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits, float32 `[N, C]`, of images uint8 `[N, H, W, 3]` in RGB."""
-        return self.head(self.dropout(self.features(images).mean((2, 3))))
+        return self.head(self.dropout(self.features(images).mean((2, 3)))).float()  # not bfloat16 under autocast
 
 
 class ExportedGraph(nn.Module):

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import psutil
+import torch
 
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -24,6 +25,16 @@ def memory_available(cgroup: Path = CGROUP) -> int:
     if limit.isdigit() and used.isdigit():
         available = min(available, int(limit) - int(used))
     return max(0, available)
+
+
+def fast_bfloat16() -> bool:
+    """Whether the device that Lightning will choose multiplies bfloat16 in hardware; emulated it would be slower."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if torch.backends.mps.is_available():
+        return False
+    has = torch.cpu.get_capabilities()
+    return any(has.get(feature, False) for feature in ("amx_bf16", "avx512_bf16", "arm_bf16", "bf16"))
 
 
 def _read(path: Path) -> str:
