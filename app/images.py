@@ -117,7 +117,7 @@ def overlay(image: Image.Image, activation_map: np.ndarray, top: float) -> Image
     stops = np.array([0.0, 0.35, 0.7, 1.0])
     ramp = np.array([[60, 20, 110], [190, 50, 90], [250, 140, 30], [255, 240, 120]], dtype=np.float32)
     colour = np.stack([np.interp(level, stops, channel) for channel in ramp.T], axis=-1)
-    dimmed = 0.55 * np.asarray(image.convert("L").convert("RGB"), dtype=np.float32)
+    dimmed = 0.7 * np.asarray(image.convert("L").convert("RGB"), dtype=np.float32)
     weight = (0.85 * np.sqrt(level))[..., None]
     return Image.fromarray((dimmed * (1 - weight) + colour * weight).astype(np.uint8))
 

@@ -24,7 +24,7 @@ def browser() -> Iterator[Browser]:
     """The distribution's Chromium or Chrome, else the one that playwright installed."""
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     # Chromium's sandbox refuses to run as root, which is who runs the tests in a container.
-    expect.set_options(timeout=30_000)  # a page takes its time on a machine that trains meanwhile
+    expect.set_options(timeout=60_000)  # a page takes its time on a machine that trains meanwhile
     root = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     with sync_playwright() as playwright:
         try:
@@ -43,7 +43,7 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser) -> Iterator[Page]:
     """A fresh page at a laptop's size that fails the test on an error in the page's own scripts."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(60_000)
     page = context.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
