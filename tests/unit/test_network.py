@@ -1,9 +1,11 @@
 """The network, the figures it is judged by, and the changes to training images."""
 
+import random
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageEnhance
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score
 
 from trainer.data.augment import Augmentation
@@ -95,8 +97,8 @@ def test_cards_are_never_turned_over_or_mirrored():
     """The original project rotated portrait cards by up to 180 degrees."""
     marked = Image.new("RGB", (80, 112), "black")
     marked.paste("white", (0, 0, 40, 56))
-    augment = Augmentation().transform()
-    torch.manual_seed(0)
+    augment = Augmentation()
+    random.seed(0)
     for _ in range(200):
         pixels = np.asarray(augment(marked), dtype=float).mean(-1)
         quarters = [part.mean() for half in np.array_split(pixels, 2) for part in np.array_split(half, 2, axis=1)]
@@ -105,7 +107,7 @@ def test_cards_are_never_turned_over_or_mirrored():
 
 def test_augmentation_changes_images_and_keeps_their_size():
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (112, 80, 3), dtype=np.uint8))
-    augment = Augmentation().transform()
+    augment = Augmentation()
     first, second = augment(image), augment(image)
     assert first.size == second.size == (80, 112)
     assert np.asarray(first).tobytes() != np.asarray(second).tobytes()
@@ -114,4 +116,45 @@ def test_augmentation_changes_images_and_keeps_their_size():
 def test_no_augmentation_is_the_identity():
     off = Augmentation(degrees=0, translate=0, scale=0, perspective=0, brightness=0, contrast=0, saturation=0, blur=0)
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 32, 3), dtype=np.uint8))
-    assert np.asarray(off.transform()(image)).tobytes() == np.asarray(image).tobytes()
+    assert np.asarray(off(image)).tobytes() == np.asarray(image).tobytes()
+
+
+def test_a_flip_is_a_flip():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 32, 3), dtype=np.uint8))
+    flip = Augmentation(0, 0, 0, 0, 0, 0, 0, 0, blur=0, flip=1)
+    mirrored = np.asarray(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+    np.testing.assert_array_equal(np.asarray(flip(image)), mirrored)
+
+
+@pytest.mark.parametrize(
+    ("kind", "enhancer"),
+    [
+        ("brightness", ImageEnhance.Brightness),
+        ("contrast", ImageEnhance.Contrast),
+        ("saturation", ImageEnhance.Color),
+    ],
+)
+def test_colours_change_as_pillow_changes_them(kind, enhancer, monkeypatch):
+    """One matrix against Pillow's own enhancers; contrast turns about mid-grey here, about the image's mean there."""
+    enhancer = {
+        "brightness": ImageEnhance.Brightness,
+        "contrast": ImageEnhance.Contrast,
+        "saturation": ImageEnhance.Color,
+    }
+    pixels = np.random.default_rng(0).integers(60, 196, (40, 32, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    monkeypatch.setattr(random, "uniform", lambda _, most: most)
+    none = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
+    changed = Augmentation(degrees=0, translate=0, scale=0, perspective=0, blur=0, **none | {kind: 0.2})(image)
+    expected = np.asarray(enhancer(image).enhance(1.2), dtype=int)
+    assert np.abs(np.asarray(changed, dtype=int) - expected).max() <= 2
+
+
+def test_a_full_turn_of_the_hue_changes_nothing_and_a_third_swaps_the_channels(monkeypatch):
+    image = Image.fromarray(np.random.default_rng(0).integers(80, 176, (40, 32, 3), dtype=np.uint8))
+    off = {"degrees": 0, "translate": 0, "scale": 0, "perspective": 0, "brightness": 0, "contrast": 0, "saturation": 0}
+    monkeypatch.setattr(random, "uniform", lambda _, most: most)
+    turned = np.asarray(Augmentation(**off, hue=120.0, blur=0)(image), dtype=int)
+    assert np.abs(turned - np.asarray(image, dtype=int)[..., [2, 0, 1]]).max() <= 1
+    whole = np.asarray(Augmentation(**off, hue=360.0, blur=0)(image), dtype=int)
+    assert np.abs(whole - np.asarray(image, dtype=int)).max() <= 1

@@ -7,6 +7,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from trainer.data.augment import Augmentation
@@ -33,7 +34,7 @@ class PreparedImages(Dataset):
         self.dataset = dataset
         self.size = size
         self.cache = cache
-        self.augment = augmentation.transform() if augmentation else None
+        self.augment = augmentation
         # A training image may come from a JPEG decoded at reduced size; an evaluated one is read as the app reads it.
         self.dataset.loader = lambda path: resize(load_rgb(path, size if augmentation else None), size)
         self._allocate()
@@ -66,8 +67,6 @@ class PreparedImages(Dataset):
                 self.pixels[index] = pixels
                 self.filled[index] = 1
         if self.augment is not None:
-            from PIL import Image
-
             pixels = np.asarray(self.augment(Image.fromarray(pixels)))
         return pixels, target
 
