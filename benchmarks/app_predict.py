@@ -23,11 +23,10 @@ import psutil
 import requests
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
 from app.images import decode, to_input
 from app.model import Model
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def alone(model: Model, image: bytes, seconds: float) -> float:
