@@ -16,7 +16,7 @@ RUN --mount=type=cache,target=/root/.cache/uv \
 FROM --platform=$BUILDPLATFORM tools AS starter
 ARG MODEL_SHA256
 COPY --from=model model.onnx /out/models/starter/model.onnx
-RUN if [ -n "$MODEL_SHA256" ]; then echo "$MODEL_SHA256  /out/models/starter/model.onnx" | sha256sum --check --quiet -; fi \
+RUN if [ -n "$MODEL_SHA256" ]; then echo "$MODEL_SHA256  /out/models/starter/model.onnx" > /sums && sha256sum --check --quiet /sums; fi \
     && find /out -exec touch -h -d @0 {} +
 
 # Files get the commit's time instead of the checkout's.

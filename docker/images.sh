@@ -15,6 +15,8 @@ CREATED=$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ 2>/dev/null || da
 model=${MODEL:-models/starter}/model.onnx
 [ -s "$model" ] || fail "there is no $model to put into the images; train one, or set MODEL to a folder that has one"
 MODEL_SHA256=$(python3 -c 'import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest())' "$model")
+# The targets that others build on stay in the cache; the docker driver would unpack them into the store too.
+export BUILDX_NO_DEFAULT_LOAD=1
 export REVISION SOURCE_DATE_EPOCH CREATED MODEL_SHA256
 
 # The output is long only when it is of use.

@@ -93,7 +93,7 @@ backup() {
   trap "rm -rf '$folder'; docker compose start mlflow >/dev/null 2>&1" EXIT
   docker compose stop mlflow 2>/dev/null
   docker compose exec -T postgres pg_dump -U postgres -Fc --no-owner mlflow >"$folder/database.dump"
-  docker compose run --rm --no-TTY --no-deps bucket bucket save >"$folder/bucket.tar" 2>"$folder/errors" ||
+  docker compose run --rm --no-TTY --no-deps bucket bucket save </dev/null >"$folder/bucket.tar" 2>"$folder/errors" ||
     { cat "$folder/errors" >&2; fail "The bucket could not be read; nothing was written."; }
   rm -f "$folder/errors"
   (cd "$folder" && sha256 database.dump bucket.tar >SHA256SUMS)
@@ -124,8 +124,10 @@ restore() {
     docker compose exec -T postgres psql -U postgres -qc "$sql"
   done
   docker compose exec -T postgres pg_restore -U postgres --role=mlflow --no-owner --exit-on-error -d mlflow <"$folder/database.dump"
-  docker compose run --rm --no-TTY --no-deps bucket >/dev/null
-  docker compose run --rm --no-TTY --no-deps bucket bucket load <"$folder/bucket.tar"
+  docker compose run --rm --no-TTY --no-deps bucket >/dev/null </dev/null
+  # Mounted and not piped: boto3 seeks in what it uploads.
+  chmod 644 "$folder/bucket.tar"
+  docker compose run --rm --no-TTY --no-deps --volume "$folder/bucket.tar:/bucket.tar:ro" bucket bucket load </dev/null
   up
 }
 

@@ -40,8 +40,8 @@ RUN --mount=type=bind,from=weights,target=/weights \
     mkdir -p /out/opt/weights \
     && if [ "$IMAGENET" = none ]; then echo "This trainer has no ImageNet weights."; else \
         cp /weights/resnet18-f37072fd.pth /out/opt/weights/ \
-        && echo "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec  /out/opt/weights/resnet18-f37072fd.pth" \
-            | sha256sum --check --quiet -; fi \
+        && echo "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec  /out/opt/weights/resnet18-f37072fd.pth" > /sums \
+        && sha256sum --check --quiet /sums; fi \
     && find /out -exec touch -h -d @0 {} +
 
 FROM --platform=$BUILDPLATFORM tools AS code
@@ -62,7 +62,10 @@ COPY --from=site /opt /opt
 COPY --from=imagenet /out /
 COPY --from=starter /out /opt/manasight
 COPY --from=code /out /
-ENV PYTHONPATH=/opt/manasight:/opt/site-packages:/opt/torch \
+# MLflow's server offers clients addresses inside the object store, which they cannot reach: artifacts go through the server.
+ENV MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD=false \
+    MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD=false \
+    PYTHONPATH=/opt/manasight:/opt/site-packages:/opt/torch \
     MANASIGHT_WEIGHTS=/opt/weights/resnet18-f37072fd.pth \
     MANASIGHT_HOME=/state \
     MANASIGHT_GIT_COMMIT=$REVISION \

@@ -1,6 +1,5 @@
-"""Make the artifacts' bucket, write all of it to a tar stream, or replace it by one."""
+"""Make the artifacts' bucket, write all of it to a tar stream, or replace it by the content of /bucket.tar."""
 
-import io
 import os
 import sys
 import tarfile
@@ -9,7 +8,7 @@ import boto3
 
 
 def run(action: str, name: str) -> None:
-    """`create` the bucket, `save` it to standard output, or `load` it from standard input and delete all else in it."""
+    """`create` the bucket, `save` it to standard output, or `load` it from /bucket.tar and delete all else in it."""
     client = boto3.client("s3", endpoint_url=os.environ["MLFLOW_S3_ENDPOINT_URL"], region_name="us-east-1")
     if action == "create":
         if name not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
@@ -29,24 +28,6 @@ def keys(client, name: str) -> list[str]:
     return sorted(item["Key"] for page in pages for item in page.get("Contents", []))
 
 
-class Forward(io.RawIOBase):
-    """A streamed archive's member as boto3 wants it: it asks whether it may seek, which such a member cannot say."""
-
-    def __init__(self, content) -> None:
-        super().__init__()
-        self.content = content
-
-    def readable(self) -> bool:
-        """It is made to be read."""
-        return True
-
-    def readinto(self, buffer) -> int:
-        """Read the next bytes into `buffer`."""
-        data = self.content.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-
 def save(client, name: str) -> None:
     """Stream every object as one member of a tar archive; equal content gives an equal archive."""
     with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:
@@ -60,11 +41,11 @@ def save(client, name: str) -> None:
 def load(client, name: str) -> None:
     """Put every member of a tar archive, then delete what was not in it."""
     wanted = set()
-    with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as archive:
+    with tarfile.open("/bucket.tar") as archive:
         for member in archive:
             content = archive.extractfile(member)
             if content is not None:
-                client.upload_fileobj(Forward(content), name, member.name)
+                client.upload_fileobj(content, name, member.name)
                 wanted.add(member.name)
     for key in keys(client, name):
         if key not in wanted:

@@ -41,6 +41,8 @@ def client(make) -> mlflow.MlflowClient:
     """A client as a user has it: an address and no key of the object store."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
+    # As in the trainer's image: the addresses that the server offers instead are inside the stack's own network.
+    os.environ["MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD"] = "false"
     address = f"http://127.0.0.1:{make.ports['MLFLOW_PORT']}"
     mlflow.set_tracking_uri(address)
     return mlflow.MlflowClient(address)
