@@ -136,11 +136,6 @@ def test_a_flip_is_a_flip():
 )
 def test_colours_change_as_pillow_changes_them(kind, enhancer, monkeypatch):
     """One matrix against Pillow's own enhancers; contrast turns about mid-grey here, about the image's mean there."""
-    enhancer = {
-        "brightness": ImageEnhance.Brightness,
-        "contrast": ImageEnhance.Contrast,
-        "saturation": ImageEnhance.Color,
-    }
     pixels = np.random.default_rng(0).integers(60, 196, (40, 32, 3), dtype=np.uint8)
     image = Image.fromarray(pixels)
     monkeypatch.setattr(random, "uniform", lambda _, most: most)
