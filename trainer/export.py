@@ -1,5 +1,6 @@
 """`manasight export`: writes a run's `model.onnx`, checks it against torch on real images, logs and registers it."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -106,6 +107,11 @@ def register_model(run_id: str, path: Path) -> str:
         client.set_terminated(run_id, before.status)
     version = mlflow.register_model(logged.model_uri, tracking.MODEL_NAME).version
     figures = metadata.metrics.get("test", {})
-    for key, value in {"run_id": run_id, "macro_f1": f"{figures.get('macro_f1', 0):.4f}"}.items():
+    tags = {
+        "run_id": run_id,
+        "macro_f1": f"{figures.get('macro_f1', 0):.4f}",
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
+    for key, value in tags.items():
         client.set_model_version_tag(tracking.MODEL_NAME, version, f"manasight.{key}", value)
     return version
