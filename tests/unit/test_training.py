@@ -203,7 +203,10 @@ def test_a_killed_run_goes_on_in_the_same_run(home, data, sign):
     for line in process.stdout:
         if line.startswith("epoch 2/"):
             break
-    time.sleep(0.2)
+    (last,) = (home / "runs").glob("*/checkpoints/last.ckpt")
+    while torch.load(last, weights_only=False)["epoch"] < 1:  # an epoch's checkpoint is written after its line
+        assert process.poll() is None
+        time.sleep(0.01)
     process.send_signal(sign)
     rest = process.stdout.read()
     status = process.wait(120)
@@ -223,9 +226,9 @@ def test_a_killed_run_goes_on_in_the_same_run(home, data, sign):
     client = tracking.connect()
     steps = [point.step for point in client.get_metric_history(run.info.run_id, "val_macro_f1")]
     assert steps == sorted(set(steps)) == list(range(8, 72, 9))
-    last = torch.load(home / "runs" / run.info.run_id / "checkpoints" / "last.ckpt", weights_only=False)
-    assert last["epoch"] == 7
-    assert last["global_step"] == 72
+    state = torch.load(last, weights_only=False)
+    assert state["epoch"] == 7
+    assert state["global_step"] == 72
 
     assert main(["fit", "--resume"]) == 1  # finished: nothing to resume
 
