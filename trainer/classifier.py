@@ -53,6 +53,7 @@ class MultiLabelClassifier(lightning.LightningModule):
         self.val_metrics = multilabel_metrics(len(self.classes), "val_")
         if freeze_backbone:
             self.network.backbone.requires_grad_(False)
+        self.train()  # Lightning trains each module in the mode that it finds it in
 
     def prepare(self, data: Any) -> None:
         """Load the weights to start from and what depends on the training split. Not needed after a checkpoint.
