@@ -21,10 +21,10 @@ RUN if [ -n "$MODEL_SHA256" ]; then echo "$MODEL_SHA256  /out/models/starter/mod
 
 # Files get the commit's time instead of the checkout's.
 FROM --platform=$BUILDPLATFORM tools AS code
-ARG SOURCE_DATE_EPOCH
+ARG FILE_TIME
 COPY LICENSE /out/LICENSE
 COPY app /out/app
-RUN find /out -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+RUN find /out -exec touch -h -d "@$FILE_TIME" {} +
 
 # Nothing runs from here on. The layers that change least come first.
 FROM base

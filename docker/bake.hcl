@@ -78,8 +78,9 @@ function "labels" {
 target "_image" {
   context   = "."
   platforms = split(",", PLATFORMS)
-  args      = { SOURCE_DATE_EPOCH = SOURCE_DATE_EPOCH }
-  attest    = concat(PROVENANCE == "false" ? [] : ["type=provenance,${PROVENANCE}"], SBOM == "true" ? ["type=sbom"] : [])
+  // Twice, because a changed SOURCE_DATE_EPOCH alone found the old commit's layer in the cache.
+  args = { SOURCE_DATE_EPOCH = SOURCE_DATE_EPOCH, FILE_TIME = SOURCE_DATE_EPOCH }
+  attest    = concat([PROVENANCE == "false" ? "type=provenance,disabled=true" : "type=provenance,${PROVENANCE}"], SBOM == "true" ? ["type=sbom"] : [])
   output    = ["type=image,push=${PUSH},compression=${COMPRESSION}"]
   secret    = UV_CONFIG == "" ? [] : ["id=uv_config,src=${UV_CONFIG}"]
   contexts = merge({

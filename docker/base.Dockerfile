@@ -19,9 +19,10 @@ ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
 FROM tools AS stripped
 ARG TARGETARCH
 RUN --mount=type=bind,from=target,target=/target \
-    mkdir -p /rootfs/usr/local/lib /rootfs/usr/local/bin \
+    touch -d "2 seconds ago" /tmp/start \
+    && mkdir -p /rootfs/usr/local/lib /rootfs/usr/local/bin \
     && cp -a /target/. /rootfs/ \
-    && touch /tmp/copied \
+    && find /rootfs/usr /rootfs/etc -name '*.sh' -delete \
     && find /rootfs/usr/bin /rootfs/usr/sbin /rootfs/usr/local/bin -mindepth 1 \
         ! -name 'python3' ! -name 'python3.[0-9]*' -delete \
     && find /rootfs/usr/bin /rootfs/usr/local/bin -name '*-config' -delete \
@@ -37,7 +38,7 @@ RUN --mount=type=bind,from=target,target=/target \
     && echo 'manasight:x:10001:' >> /rootfs/etc/group \
     && find /rootfs/usr/lib /rootfs/usr/local/lib -maxdepth 1 -name 'python3.*' \
         -exec python3 -m compileall -q --invalidation-mode unchecked-hash -s /rootfs {} + \
-    && find /rootfs -newer /tmp/copied -exec touch -h -d @0 {} + \
+    && find /rootfs -newer /tmp/start -exec touch -h -d @0 {} + \
     && python3 /usr/local/bin/site_packages.py check-elf --arch "$TARGETARCH" /rootfs
 
 FROM scratch AS base

@@ -12,12 +12,12 @@ RUN --mount=type=cache,target=/root/.cache/uv \
     && touch -d @0 /opt
 
 FROM --platform=$BUILDPLATFORM tools AS code
-ARG SOURCE_DATE_EPOCH
+ARG FILE_TIME
 COPY LICENSE docker/mlflow/*.py /out/opt/manasight/
 # A new volume that is mounted here first belongs to the image's user: compose.yaml and its object store rely on it.
 RUN mkdir /out/data \
     && chown 10001:10001 /out/data \
-    && find /out -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+    && find /out -exec touch -h -d "@$FILE_TIME" {} +
 
 FROM base
 COPY --from=site /opt /opt

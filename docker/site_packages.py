@@ -69,9 +69,12 @@ def prune(out: Path) -> None:
 
 
 def compile_bytecode(out: Path) -> None:
-    """Write .pyc files that stay valid when the files' times are set afterwards."""
+    """Write .pyc files that stay valid when the files' times are set afterwards.
+
+    One process, in order: what it compiled before decides which strings are shared, and so some bytes of the next file.
+    """
     compileall.compile_dir(
-        out, quiet=2, workers=0, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH, stripdir=str(out)
+        out, quiet=2, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH, stripdir=str(out)
     )
 
 

@@ -45,7 +45,7 @@ RUN --mount=type=bind,from=weights,target=/weights \
     && find /out -exec touch -h -d @0 {} +
 
 FROM --platform=$BUILDPLATFORM tools AS code
-ARG SOURCE_DATE_EPOCH
+ARG FILE_TIME
 COPY LICENSE pyproject.toml /out/opt/manasight/
 COPY trainer /out/opt/manasight/trainer
 # The state volume is made from this folder and so belongs to the image's user.
@@ -53,7 +53,7 @@ RUN mkdir /out/state /out/data \
     && python3 -c "import pathlib, tomllib; p = tomllib.load(open('/out/opt/manasight/pyproject.toml', 'rb'))['project']; d = pathlib.Path(f'/out/opt/manasight/manasight-{p[\"version\"]}.dist-info'); d.mkdir(); (d / 'METADATA').write_text(f'Metadata-Version: 2.4\nName: manasight\nVersion: {p[\"version\"]}\nLicense-Expression: Apache-2.0\n')" \
     && rm /out/opt/manasight/pyproject.toml \
     && chown 10001:10001 /out/state \
-    && find /out -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+    && find /out -exec touch -h -d "@$FILE_TIME" {} +
 
 FROM base
 ARG REVISION
