@@ -90,3 +90,9 @@ def test_the_package_imports_on_its_own():
     code = "import sys; sys.path.pop(0); import trainer.cli, app; print(trainer.cli.version())"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
     assert re.fullmatch(r"\d+\.\d+\.\d+", result.stdout.strip())
+
+
+def test_every_image_is_built_for_both_platforms():
+    """The original project's image was for arm64 only."""
+    text = (ROOT / "docker" / "bake.hcl").read_text()
+    assert 'variable "PLATFORMS" { default = "linux/amd64,linux/arm64" }' in text
