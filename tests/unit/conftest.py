@@ -1,11 +1,15 @@
 """Fixtures for the trainer's tests: folders of small images whose labels can be learned."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+# A runner in the background is deaf to Ctrl-C, and so would be every process that a test starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 COLOURS = {"red": (200, 40, 40), "green": (40, 170, 60), "blue": (50, 80, 210)}
 
