@@ -37,7 +37,7 @@ def split(
 
     Args:
         root: the labelled images.
-        out: the new folder; it must not exist or be empty.
+        out: the folder to make; one that holds anything is refused.
         fractions: of train, val and test; they add up to 1.
         seed: the same seed splits the same images the same way.
         separator: what stands between labels in a folder's name.

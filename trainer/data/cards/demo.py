@@ -69,7 +69,7 @@ def draw(out: Path, count: int = 900, seed: int = 0, photos: float = 0.0, worker
     same seed draws the same cards whatever the number of workers.
 
     Args:
-        out: folder to make; it must not exist or be empty.
+        out: the folder to make; one that holds anything is refused.
         count: number of cards, all splits together.
         seed: another seed draws other cards.
         photos: share of cards seen by a phone on a table or in a hand, from 0 to 1; the others are scans.
