@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from trainer.data.cards import demo
+from trainer.data.staging import staged_folder
 from trainer.errors import UserError
 
 
@@ -151,3 +153,51 @@ def test_nothing_is_left_after_ctrl_c(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "Traceback" not in said
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    others = [tmp_path / name for name in (".cards.original", ".cards.manasight", ".cards2.manasight-abcdefgh")]
+    for other in others:
+        other.mkdir()
+        (other / "note.txt").write_text("keep me")
+    (tmp_path / ".cards.manasight-link").symlink_to(others[0])
+    kept = {*tmp_path.iterdir()}
+    running = ExitStack()
+    running.enter_context(staged_folder(tmp_path / "cards"))  # another run that goes on
+    started = {*tmp_path.iterdir()}
+    draw = [sys.executable, "-m", "trainer.cli", "data", "demo", str(tmp_path / "cards"), "--workers", "1"]
+    process = subprocess.Popen([*draw, "--count", "5000"], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".cards.*/*/*/*.jpg")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert len({*tmp_path.iterdir()}) == len(started) + 1
+
+    subprocess.run([*draw, "--count", "54"], check=True)
+
+    assert {*tmp_path.iterdir()} == started | {tmp_path / "cards"}
+    with pytest.raises(OSError, match="not empty"):
+        running.close()
+    assert {*tmp_path.iterdir()} == kept | {tmp_path / "cards"}
+    assert all((other / "note.txt").exists() for other in others)
+
+
+def test_a_killed_run_leaves_no_process(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "trainer.cli", "data", "demo", str(tmp_path / "cards"), "--count", "4000"]
+    process = subprocess.Popen([*command, "--workers", "2"], start_new_session=True)
+    try:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob(".cards.*/*/*/*.jpg")):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.kill()
+        process.wait()
+
+        while subprocess.run(["pgrep", "-g", str(process.pid)], stdout=subprocess.DEVNULL, check=False).returncode == 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)

@@ -1,25 +1,33 @@
-"""`manasight data describe`: counts, exact statistics, and the list of broken images."""
+"""`manasight data describe`: counts, exact statistics, broken and duplicate images, and the page."""
 
 import json
+import os
+import re
+import shutil
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from trainer.data.describe import channel_statistics, describe, split_folders
+from trainer.cli import main
+from trainer.data.describe import channel_statistics, describe, examine, split_folders
 from trainer.data.folder import MultiLabelImageFolder
+from trainer.data.parallel import in_order
 from trainer.errors import UserError
 
 
 def test_json_counts_images_classes_and_sizes(make_images, capsys):
     root = make_images("data", {"red-square": 3, "blue": 1})
     describe(root, as_json=True)
-    part = json.loads(capsys.readouterr().out)["all"]
+    report = json.loads(capsys.readouterr().out)
+    part = report["splits"]["all"]
     assert part["images"] == 4
     assert part["classes"]["square"] == {"images": 3, "share": 0.75}
     assert part["label_sets"] == {"blue": 1, "red-square": 3}
     assert part["height"] == [48, 48.0, 48]
     assert part["width"] == [36, 36.0, 36]
+    assert report["broken"] == []
 
 
 def test_tables_cover_every_split(make_images, capsys):
@@ -40,6 +48,90 @@ def test_check_lists_every_broken_image(make_images):
         describe(root, check=True)
 
 
+def test_broken_images_are_told_and_left_out_of_the_counts(make_images, capsys):
+    root = make_images("data", {"red": 2, "blue": 2})
+    (root / "red" / "000.png").write_bytes(b"no picture")
+    describe(root)
+    printed = capsys.readouterr().out
+    assert re.search(r"images +3\n", printed)
+    assert "Broken: 1\nred/000.png: cannot identify image file" in printed
+
+
+def test_a_split_without_a_readable_image_is_refused(make_images):
+    root = make_images("data", {"red": 1})
+    (root / "red" / "000.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"no image in .* can be read"):
+        describe(root)
+
+
+def test_one_label_set_is_one_however_its_folders_are_named(make_images):
+    for part, folder in (("train", "red-square"), ("test", "square-red")):
+        root = make_images(f"data/{part}", {folder: 2}).parent
+    report, _ = examine(root)
+    assert [part["label_sets"] for part in report["splits"].values()] == [{"red-square": 2}, {"red-square": 2}]
+
+
+def test_a_picture_on_its_side_has_the_size_that_one_sees(make_images):
+    root = make_images("data", {"red": 1})
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    (root / "red" / "000.png").unlink()
+    Image.new("RGB", (30, 20)).save(root / "red" / "side.jpg", exif=turned)
+    for decode in (False, True):
+        part = examine(root, decode=decode)[0]["splits"]["all"]
+        assert (part["width"][0], part["height"][0]) == (20, 30)
+
+
+def test_duplicates_and_look_alikes_are_found_across_splits(make_images, capsys):
+    for part, seed in (("train", 0), ("test", 1)):
+        root = make_images(f"data/{part}", {"red-square": 4, "blue": 4}, size=(240, 180), seed=seed).parent
+    shutil.copy(root / "train" / "blue" / "001.png", root / "test" / "blue" / "copy.png")
+    spots = np.random.default_rng(0).integers(0, 256, (12, 9, 3), dtype=np.uint8)
+    picture = Image.fromarray(spots).resize((180, 240))
+    picture.save(root / "train" / "red-square" / "large.png")
+    picture.resize((120, 160)).save(root / "test" / "red-square" / "small.jpg", quality=60)
+    report, _ = examine(root)
+    assert report["duplicates"] == [["train/blue/001.png", "test/blue/copy.png"]]
+    assert report["look_alikes"] == [["train/red-square/large.png", "test/red-square/small.jpg"]]
+    describe(root, check=True)
+    assert "train/blue/001.png = test/blue/copy.png" in capsys.readouterr().out
+
+
+def test_the_page_shows_every_class_and_needs_no_other_file(make_images, tmp_path, capsys):
+    for part in ("train", "val", "test"):
+        root = make_images(f"data/{part}", {"red-square": 5, "blue": 3, "a&b": 1}).parent
+    (root / "val" / "blue" / "bad.png").write_bytes(b"<b>")
+    describe(root, html=tmp_path / "out" / "page.html", pictures=4)
+    text = (tmp_path / "out" / "page.html").read_text()
+    assert "results: " in capsys.readouterr().out
+    sections = re.findall(r"<h3>([^<]*) <small>(\d+)</small></h3>\s*<div(.*?)</div>", text, re.DOTALL)
+    assert [(label, int(count)) for label, count, _ in sections] == [
+        *(("a&amp;b", 3), ("blue", 9), ("red", 15), ("square", 15))
+    ]
+    assert [body.count("<figure>") for *_, body in sections] == [3, 4, 4, 4]
+    assert "val/blue/bad.png: cannot identify image file" in text
+    assert not re.search(r"(src|href)=\"(?!data:image/jpeg;base64,)", text)
+    assert "{{" not in text
+
+
+def test_results_come_in_order_and_few_wait():
+    taken = []
+
+    def items():
+        for number in range(500):
+            taken.append(number)
+            yield number
+
+    def work(number: int) -> int:
+        time.sleep(0.001 * (number % 3))
+        return number
+
+    results = in_order(work, items(), workers=2)
+    assert [next(results) for _ in range(50)] == list(range(50))
+    assert len(taken) < 50 + 2 * 8 + 2
+    assert list(results) == list(range(50, 500))
+
+
 def test_channel_statistics_are_exact(make_images):
     root = make_images("data", {"red": 2, "blue": 1})
     Image.new("RGB", (300, 20), (1, 2, 3)).save(root / "red" / "wide.png")
@@ -53,3 +145,16 @@ def test_channel_statistics_are_exact(make_images):
 def test_splits_without_train_are_refused(make_images):
     with pytest.raises(UserError, match="holds test but no train"):
         split_folders(make_images("data/test", {"red": 1}).parent)
+
+
+def test_names_that_are_no_utf8_and_files_that_are_no_images_are_told(tmp_path, capsys):
+    folder = tmp_path / "cards" / "label"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (20, 20)).save(folder / "one.png")
+    (folder / "one.png").rename(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.png"))
+    (folder / "web.jpg").write_text("<html>")
+
+    assert main(["data", "describe", str(folder.parent), "--check", "--html", str(tmp_path / "page.html")]) == 1
+    told = capsys.readouterr()
+    assert "label/web.jpg: cannot identify image file\n" in told.err
+    assert "caf\\udce9.png" in (tmp_path / "page.html").read_text(encoding="utf-8")

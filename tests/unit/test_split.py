@@ -1,19 +1,21 @@
 """`manasight data split`: shares, honesty, and what it refuses."""
 
+import re
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from trainer.data.split import assign, near_duplicates, split
+from trainer.cli import main
+from trainer.data.split import assign, group_alike, near_duplicates, split
 from trainer.errors import UserError
 
 
 def textured(path: Path, seed: int, size: tuple[int, int] = (200, 280)) -> Image.Image:
     """A picture with large shapes that a perceptual hash can tell apart."""
-    import numpy as np
-
     rng = np.random.default_rng(seed)
     noise = Image.fromarray(rng.integers(0, 256, (14, 10, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
     image = noise.filter(ImageFilter.GaussianBlur(2))
@@ -72,6 +74,33 @@ def test_near_duplicates_are_linked_over_a_third(tmp_path):
     assert groups[0] == groups[1] != groups[2]
 
 
+def test_any_hashes_are_grouped_as_links_over_thirds_say():
+    rng = np.random.default_rng(0)
+    hashes = rng.integers(0, 2, (120, 256), dtype=bool)[rng.integers(0, 120, 300)]
+    hashes ^= rng.random(hashes.shape) < 0.04  # copies of copies, about 20 bits apart: some are linked, some not
+    links = (hashes[:, None] != hashes[None]).sum(axis=2) <= 20
+    for _ in range(9):  # over 2, 4, … 512 others
+        links = links.astype(int) @ links > 0
+
+    groups = group_alike(hashes, 20)
+    assert ((groups[:, None] == groups[None]) == links).all()
+    assert groups.dtype == np.int32
+
+
+@pytest.mark.parametrize("flips", [0, 1])
+def test_thousands_of_look_alikes_fit_in_memory(flips):
+    hashes = np.zeros((3000, 256), bool)
+    if flips:  # all different, all within a few bits
+        for number, one in enumerate(hashes):
+            one[:12] = np.unpackbits(np.array([number >> 8, number & 255], np.uint8))[-12:]
+    tracemalloc.start()
+    groups = group_alike(hashes, 20)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(set(groups.tolist())) == 1
+    assert peak < 20e6  # bytes
+
+
 def test_small_groups_fill_every_split():
     parts = assign([("red",)] * 3, [0, 1, 2], (0.7, 0.15, 0.15), seed=0)
     assert sorted(parts) == [0, 1, 2]
@@ -104,3 +133,14 @@ def test_too_few_images_are_refused_and_nothing_is_left(tmp_path):
 def test_fractions_must_add_up(tmp_path):
     with pytest.raises(UserError, match="add up to 1"):
         split(make_textured(tmp_path / "all", {"red": 6}), tmp_path / "out", fractions=(0.7, 0.2, 0.2))
+
+
+@pytest.mark.parametrize("given", ["[0.7,0.2,0.2]", "[1,0,0]", "[.nan,0.5,0.5]", "[0.7,0.3]", "0.7", "0.7 0.15 0.15"])
+def test_what_the_error_advises_is_accepted(tmp_path, capsys, given):
+    root = make_textured(tmp_path / "all", {"red": 6})
+    assert main(["data", "split", str(root), str(tmp_path / "out"), "--fractions", given]) == 1
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert "--fractions" in error
+    advised = re.findall(r"as (?:in )?(\[.*?\])", error)[-1]
+    assert main(["data", "split", str(root), str(tmp_path / "out"), "--fractions", advised]) == 0

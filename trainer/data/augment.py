@@ -42,48 +42,48 @@ class Augmentation:
     blur: float = 0.15
     flip: float = 0.0
 
-    def __call__(self, image: Image.Image) -> Image.Image:
-        """A changed copy of an RGB image, of the same size. Random numbers come from Python's `random`."""
+    def __call__(self, image: Image.Image, rng: random.Random) -> Image.Image:
+        """A changed copy of an RGB image, of the same size. The same `rng` state gives the same change."""
         if self.degrees or self.translate or self.scale or self.perspective or self.flip:
             image = image.transform(
                 image.size,
                 Image.Transform.QUAD,
-                tuple(self._corners(*image.size).ravel()),
+                tuple(self._corners(*image.size, rng).ravel()),
                 Image.Resampling.BILINEAR,
                 fillcolor=(127, 127, 127),
             )
         if self.brightness or self.contrast or self.saturation or self.hue:
-            image = image.convert("RGB", self._colours())
-        if random.random() < self.blur:
-            image = image.filter(ImageFilter.BoxBlur(random.uniform(0.3, 1.0)))
+            image = image.convert("RGB", self._colours(rng))
+        if rng.random() < self.blur:
+            image = image.filter(ImageFilter.BoxBlur(rng.uniform(0.3, 1.0)))
         return image
 
-    def _corners(self, width: int, height: int) -> np.ndarray:
+    def _corners(self, width: int, height: int, rng: random.Random) -> np.ndarray:
         """Where in the image the result's corners lie: float64 `[4, 2]`, x and y, anticlockwise from the upper left."""
         middle = np.array([width, height]) / 2
         corners = np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]]) * middle
-        if random.random() < self.flip:
+        if rng.random() < self.flip:
             corners[:, 0] *= -1
-        angle = math.radians(_around(self.degrees))
+        angle = math.radians(_around(rng, self.degrees))
         turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-        own = np.array([[_around(self.perspective), _around(self.perspective)] for _ in range(4)])
-        shift = np.array([_around(self.translate), _around(self.translate)])
-        return corners @ turn.T * (1 + _around(self.scale)) + middle + (own + shift) * 2 * middle
+        own = np.array([[_around(rng, self.perspective), _around(rng, self.perspective)] for _ in range(4)])
+        shift = np.array([_around(rng, self.translate), _around(rng, self.translate)])
+        return corners @ turn.T * (1 + _around(rng, self.scale)) + middle + (own + shift) * 2 * middle
 
-    def _colours(self) -> tuple[float, ...]:
+    def _colours(self, rng: random.Random) -> tuple[float, ...]:
         """The rows of a 3×4 matrix that changes saturation and hue, then contrast about mid-grey, then brightness."""
-        saturation = 1 + _around(self.saturation)
+        saturation = 1 + _around(rng, self.saturation)
         mix = saturation * np.eye(3) + (1 - saturation) * LUMA
         if self.hue:
-            mix = _rotation_about(GREY_AXIS, math.radians(_around(self.hue))) @ mix
-        contrast, brightness = 1 + _around(self.contrast), 1 + _around(self.brightness)
+            mix = _rotation_about(GREY_AXIS, math.radians(_around(rng, self.hue))) @ mix
+        contrast, brightness = 1 + _around(rng, self.contrast), 1 + _around(rng, self.brightness)
         offset = np.full((3, 1), (1 - contrast) * 127.5)
         return tuple((brightness * np.hstack([contrast * mix, offset])).ravel())
 
 
-def _around(most: float) -> float:
+def _around(rng: random.Random, most: float) -> float:
     """A number from -most to most."""
-    return random.uniform(-most, most)
+    return rng.uniform(-most, most)
 
 
 def _rotation_about(axis: np.ndarray, angle: float) -> np.ndarray:

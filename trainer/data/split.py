@@ -11,14 +11,15 @@ from typing import Literal
 
 import imagehash
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
 from trainer.data.folder import SPLITS, MultiLabelImageFolder, label_folders
 from trainer.data.image import load_rgb
 from trainer.data.staging import staged_folder
 from trainer.errors import UserError
+
+# Of 256 hash bits: on 564 card scans a smaller, recompressed copy differs in at most 16, another card in at least 35.
+ALIKE_BITS = 20
 
 
 def split(
@@ -28,7 +29,7 @@ def split(
     seed: int = 0,
     separator: str = "-",
     mode: Literal["copy", "link"] = "copy",
-    near_duplicate_bits: int = 20,
+    near_duplicate_bits: int = ALIKE_BITS,
     drop_unreadable: bool = False,
 ) -> None:
     """Split `root/<label>-<label>/*` into `out/{train,val,test}/<label>-<label>/*`, stratified by label set.
@@ -42,12 +43,17 @@ def split(
         seed: the same seed splits the same images the same way.
         separator: what stands between labels in a folder's name.
         mode: copy the files, or make hard links, which take no space.
-        near_duplicate_bits: how many of 256 hash bits may differ between near duplicates; -1 ignores them. On 564 card
-            scans a smaller, recompressed copy differs in at most 16, another card in at least 35.
+        near_duplicate_bits: how many of 256 hash bits may differ between near duplicates; -1 ignores them.
         drop_unreadable: leave out images that cannot be decoded.
     """
-    if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise UserError(f"fractions {fractions} must be above 0 and add up to 1, as 0.7 0.15 0.15 do")
+    if not (min(fractions) > 0 and abs(sum(fractions) - 1) < 1e-6):  # so that nan is refused as well
+        raise UserError(f"--fractions {[*fractions]} must be above 0 and add up to 1, as [0.7,0.15,0.15] do")
+    if not separator:
+        raise UserError("the separator is empty; without one a folder's name is one label: give one that no label has")
+    if out.resolve().is_relative_to(root.resolve()):
+        raise UserError(f"'{out}' lies in '{root}', which would become part of itself; name a folder beside it")
+    if all((root / name).is_dir() for name in SPLITS):
+        raise UserError(f"'{root}' is split already: it has {', '.join(SPLITS)}")
     with staged_folder(out) as staging:
         dataset = MultiLabelImageFolder(root, separator=separator, drop_unreadable=drop_unreadable)
         if near_duplicate_bits >= 0:
@@ -83,15 +89,20 @@ def near_duplicates(paths: Sequence[Path], bits: int) -> np.ndarray:
     with ThreadPoolExecutor() as pool:
         hash_image = lambda path: imagehash.dhash(load_rgb(path, (64, 64)), hash_size=16).hash.ravel()  # noqa: E731
         hashes = list(tqdm(pool.map(hash_image, paths), total=len(paths), desc="comparing", unit="image", disable=None))
-    packed = np.packbits(np.array(hashes), axis=1).view(np.uint64)
-    rows, columns = [], []
-    for index in range(len(packed)):
-        distance = np.bitwise_count(packed[index + 1 :] ^ packed[index]).sum(axis=1)
-        near = np.flatnonzero(distance <= bits) + index + 1
-        rows += [index] * len(near)
-        columns += near.tolist()
-    graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(len(packed), len(packed)))
-    return connected_components(graph, directed=False)[1]
+    return group_alike(hashes, bits)
+
+
+def group_alike(hashes: Sequence[np.ndarray], bits: int) -> np.ndarray:
+    """Group hashes, `N` of bool `[256]`, that differ in at most so many bits: int32 `[N]`, as `near_duplicates`."""
+    # Equal ones first, and groups in place of pairs: thousands of look-alikes have millions of pairs.
+    packed, which = np.unique(np.packbits(np.array(hashes), axis=1).view(np.uint64), axis=0, return_inverse=True)
+    groups = np.arange(len(packed), dtype=np.int32)
+    for index, one in enumerate(packed):
+        distance = np.bitwise_count(packed[index:] ^ one).sum(axis=1)
+        linked = np.unique(groups[index:][distance <= bits])
+        if len(linked) > 1:
+            groups[np.isin(groups, linked)] = linked[0]
+    return groups[which.ravel()]
 
 
 def assign(

@@ -1,9 +1,11 @@
 """Makes a folder as a whole or not at all: it is filled under a temporary name beside its own and renamed when done."""
 
+import fcntl
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from trainer.errors import UserError
@@ -13,13 +15,19 @@ from trainer.errors import UserError
 def staged_folder(out: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes `out` when the block ends well, and is gone when it does not.
 
+    What a run into `out` left that was killed is removed first.
+
     Raises:
         UserError: if `out` exists and holds anything.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"'{out}' exists already; remove it or name another folder")
     out.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    prefix = f".{out.name}.manasight-"
+    for left in out.parent.iterdir():
+        if left.name.startswith(prefix) and left.is_dir() and not left.is_symlink():
+            _remove_if_dead(left)
+    staging, lock = _make(prefix, out.parent)
     try:
         yield staging
         staging.chmod(0o755)  # mkdtemp makes it private
@@ -28,3 +36,26 @@ def staged_folder(out: Path) -> Iterator[Path]:
         staging.rename(out)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        os.close(lock)
+
+
+def _make(prefix: str, parent: Path) -> tuple[Path, int]:
+    """A new folder, and the descriptor that keeps it locked: the system lets go of it when this process ends."""
+    while True:
+        staging = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        with suppress(FileNotFoundError):  # before it was locked, another run may have taken it for a dead one's
+            lock = os.open(staging, os.O_RDONLY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if staging.exists():
+                return staging, lock
+            os.close(lock)
+
+
+def _remove_if_dead(staging: Path) -> None:
+    with suppress(OSError):  # it is locked, another user's, or gone
+        lock = os.open(staging, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(staging)
+        finally:
+            os.close(lock)

@@ -1,11 +1,13 @@
 """Draws a rights-free data set of trading cards, labelled by folder, from nothing but code and free fonts."""
 
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -98,12 +100,22 @@ def draw(out: Path, count: int = 900, seed: int = 0, photos: float = 0.0, worker
     print(f"{count} cards in {len(LABEL_SETS)} label sets\nresults: {out}")
 
 
+def _end_with_parent() -> None:
+    """Workers hold each other's pipes open: without this they outlive a parent that is killed."""
+
+    def watch() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _spread(work: partial, jobs: list[Job], workers: int) -> Iterator[None]:
     """Do the jobs in this process if there is one worker, in a pool if there are more."""
     if workers == 1:
         yield from map(work, jobs)
         return
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"))
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), _end_with_parent)
     try:
         # Workers are born deaf to Ctrl-C: this process hears it and stops them after the cards in hand.
         hearing = signal.signal(signal.SIGINT, signal.SIG_IGN)

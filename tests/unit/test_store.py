@@ -1,0 +1,295 @@
+"""`manasight data pull` and `push`, with a real S3 server on this machine."""
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import boto3
+import pytest
+from s3_server import BUCKET, s3_server
+
+from trainer.cli import main
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory):
+    """The environment of clients of the running server."""
+    with s3_server(tmp_path_factory.mktemp("s3") / "server") as environment:
+        yield environment
+
+
+@pytest.fixture
+def client(keys, monkeypatch):
+    """boto3's, with this process set up for the server."""
+    for name, value in keys.items():
+        monkeypatch.setenv(name, value)
+    return boto3.Session().client("s3")
+
+
+@pytest.fixture
+def address(request):
+    """A prefix for this test alone."""
+    return f"s3://{BUCKET}/{request.node.name.replace('[', '/').strip(']')}"
+
+
+def make_files(folder: Path, count: int, largest: int = 20_000) -> Path:
+    rnd = random.Random(count)
+    for number in range(count):
+        path = folder / "train" / f"label-{number % 7}" / f"bild ü+{number:04}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(rnd.randbytes(rnd.randint(0, largest)))
+    return folder
+
+
+def tree(root: Path) -> dict[str, str]:
+    """Every file below a folder, hidden ones too, with its checksum."""
+    files = (path for path in root.rglob("*") if path.is_file())
+    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def run(*args: object) -> int:
+    return main(["data", *map(str, args)])
+
+
+def sentence(capsys: pytest.CaptureFixture[str], *args: object) -> str:
+    assert run(*args) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("manasight: ")
+    assert len(error.splitlines()) == 1
+    return error
+
+
+def key(address: str, name: str) -> str:
+    return f"{address.removeprefix(f's3://{BUCKET}/')}/{name}"
+
+
+def test_what_is_pushed_comes_back(client, address, tmp_path, capsys):
+    source = make_files(tmp_path / "source", 30)
+    (source / ".hidden").write_text("stays here")
+    assert run("push", source, address) == 0
+    assert "30 files copied, 0 were there" in capsys.readouterr().out
+    (source / ".hidden").unlink()
+    assert run("pull", address, tmp_path / "out") == 0
+    assert tree(tmp_path / "out") == tree(source)
+    assert run("pull", f"{address}/", tmp_path / "out") == 0
+    assert run("push", source, address) == 0
+    assert capsys.readouterr().out.count("0 files copied, 30 were there") == 2
+
+
+def test_a_prefix_is_a_folder(client, address, tmp_path):
+    source = make_files(tmp_path / "source", 3)
+    assert run("push", source, address) == 0
+    client.put_object(Bucket=BUCKET, Key=key(f"{address}2", "other.txt"), Body=b"x")
+    client.put_object(Bucket=BUCKET, Key=key(address, "train/"), Body=b"")
+    assert run("pull", address, tmp_path / "out") == 0
+    assert tree(tmp_path / "out") == tree(source)
+
+
+def test_changed_and_damaged_files_are_copied_again(client, address, tmp_path, capsys):
+    source = make_files(tmp_path / "source", 10)
+    assert run("push", source, address) == 0
+    assert run("pull", address, tmp_path / "out") == 0
+    first, second, *_ = sorted((tmp_path / "out").rglob("*.jpg"))
+    data = first.read_bytes()
+    first.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    second.write_bytes(b"short")
+    assert run("pull", address, tmp_path / "out") == 0
+    assert "2 files copied, 8 were there" in capsys.readouterr().out
+    assert tree(tmp_path / "out") == tree(source)
+
+
+def test_an_object_of_several_parts_is_checked_part_by_part(client, address, tmp_path, capsys):
+    from boto3.s3.transfer import TransferConfig
+
+    large = tmp_path / "large.bin"
+    large.write_bytes(random.Random(0).randbytes(18 << 20))
+    parts = TransferConfig(multipart_chunksize=8 << 20)
+    client.upload_file(str(large), BUCKET, key(address, "large.bin"), Config=parts)
+    assert "-3" in client.head_object(Bucket=BUCKET, Key=key(address, "large.bin"))["ETag"]
+    assert run("pull", address, tmp_path / "out") == 0
+    assert "by their size" not in capsys.readouterr().out
+    assert run("pull", address, tmp_path / "out") == 0
+    assert "0 files copied" in capsys.readouterr().out
+    with (tmp_path / "out" / "large.bin").open("r+b") as file:
+        file.seek(9 << 20)
+        file.write(b"damage")
+    assert run("pull", address, tmp_path / "out") == 0
+    assert (tmp_path / "out" / "large.bin").read_bytes() == large.read_bytes()
+
+
+def test_links_within_the_folder_are_followed(client, address, tmp_path):
+    source = tmp_path / "source"
+    (source / "cat").mkdir(parents=True)
+    (source / "cat" / "1.jpg").write_bytes(b"one")
+    (source / "dog").symlink_to("cat")
+    (source / "cat" / "2.jpg").symlink_to("1.jpg")
+    assert run("push", source, address) == 0
+    assert run("pull", address, tmp_path / "out") == 0
+    assert tree(tmp_path / "out").keys() == {"cat/1.jpg", "cat/2.jpg", "dog/1.jpg", "dog/2.jpg"}
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("../outside", "is a link that leaves"),
+        ("../outside/1.jpg", "is a link that leaves"),
+        ("nowhere", "is a link to nothing"),
+        ("link", "is a link to nothing"),
+        ("..", "is a link that leaves"),
+        (".", "is a link to a folder that it lies in"),
+    ],
+)
+def test_other_links_are_refused_before_anything_is_copied(client, address, tmp_path, capsys, target, says):
+    source = make_files(tmp_path / "source", 2)
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "1.jpg").write_bytes(b"secret")
+    (source / "link").symlink_to(target)
+    assert f"'{source}/link' {says}" in sentence(capsys, "push", source, address)
+    assert "there is nothing at" in sentence(capsys, "pull", address, tmp_path / "out")
+
+
+def test_links_that_go_round_in_a_circle_end(client, address, tmp_path, capsys):
+    source = make_files(tmp_path / "source", 2)
+    for name, target in (("a", "../b"), ("b", "../a")):
+        (source / name).mkdir()
+        (source / name / "other").symlink_to(target)
+    assert "other' is a link to a folder that it lies in" in sentence(capsys, "push", source, address)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other file systems take no such name")
+def test_names_that_are_not_utf8(client, address, tmp_path, capsys):
+    source = make_files(tmp_path / "source", 2)
+    assert run("push", source, address) == 0
+    assert run("pull", address, tmp_path / "out") == 0
+    for folder in (source, tmp_path / "out"):
+        (folder / os.fsdecode(b"bild \xfc.jpg")).write_bytes(b"x")
+    (source / "first.jpg").write_bytes(b"x")
+    capsys.readouterr()
+    assert "'bild \\xfc.jpg' in " in sentence(capsys, "push", source, address)
+    assert run("pull", address, tmp_path / "out") == 0
+    assert "0 files copied, 2 were there" in (printed := capsys.readouterr().out)
+    assert "such as 'bild \\xfc.jpg'" in printed
+
+
+def test_strangers_are_told_and_left_alone(client, address, tmp_path, capsys):
+    source = make_files(tmp_path / "source", 3)
+    assert run("push", source, address) == 0
+    assert run("pull", address, tmp_path / "out") == 0
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    (next(source.rglob("*.jpg"))).unlink()
+    assert run("pull", address, tmp_path / "out") == 0
+    assert run("push", source, address) == 0
+    printed = capsys.readouterr().out
+    assert f"1 files in '{tmp_path / 'out'}' are not at {address}, such as 'mine.txt'" in printed
+    assert f"1 objects at {address} are not in '{source}'" in printed
+    assert (tmp_path / "out" / "mine.txt").exists()
+
+
+@pytest.mark.parametrize(("size", "says"), [(0, "another MD5 than listed"), (1, "bytes; run the same command again")])
+def test_what_is_damaged_on_the_way_is_not_stored(client, address, tmp_path, capsys, monkeypatch, size, says):
+    from trainer.data import store
+
+    assert run("push", make_files(tmp_path / "source", 2), address) == 0
+    listing = store._listing
+
+    def other(*args: object) -> list[store.Remote]:
+        first, second = listing(*args)
+        return [first, second._replace(size=second.size + size, etag="0" * 32)]
+
+    monkeypatch.setattr(store, "_listing", other)
+    assert says in sentence(capsys, "pull", address, tmp_path / "out")
+    assert len(tree(tmp_path / "out")) == 1
+
+
+@pytest.mark.parametrize("name", ["../evil.jpg", "a/../../evil.jpg", "a//b.jpg"])
+def test_keys_that_lead_elsewhere_are_refused(client, address, tmp_path, capsys, monkeypatch, name):
+    from trainer.data import store
+
+    monkeypatch.setattr(store, "_listing", lambda *_: [store.Remote(name, 1, "")])
+    assert "has no name that a file in a folder can have" in sentence(capsys, "pull", address, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["pull", f"s3://{BUCKET}/nothing-here", "out"], "there is nothing at"),
+        (["pull", "s3://no-such-bucket/x", "out"], "NoSuchBucket"),
+        (["pull", "http://x/y", "out"], "is no place in S3; name one as s3://bucket/prefix"),
+        (["push", "gone", f"s3://{BUCKET}/x"], "there is no folder 'gone'"),
+    ],
+)
+def test_mistakes_are_a_sentence(client, tmp_path, capsys, monkeypatch, args, says):
+    monkeypatch.chdir(tmp_path)
+    assert says in sentence(capsys, *args)
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_keys_and_a_missing_server_are_a_sentence(client, address, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    assert "cannot be used: SignatureDoesNotMatch" in sentence(capsys, "pull", address, tmp_path / "out")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    assert "cannot be reached: Could not connect" in sentence(capsys, "pull", address, tmp_path / "out")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    assert "Unable to locate credentials" in sentence(capsys, "pull", address, tmp_path / "out")
+
+
+def test_killed_and_resumed_2000_files_are_the_same_tree(keys, address, tmp_path):
+    source = make_files(tmp_path / "source", 2000)
+    environment = os.environ | keys
+
+    def start(*args: object) -> subprocess.Popen:
+        command = [sys.executable, "-m", "trainer.cli", "data", *map(str, args)]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def kill_after(process: subprocess.Popen, enough, end: int) -> None:
+        while not enough():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        process.send_signal(end)
+        assert process.wait(30) != 0
+
+    assert start("push", source, address).wait(300) == 0
+    out = tmp_path / "out"
+    for count, end in ((300, signal.SIGKILL), (900, signal.SIGTERM), (1500, signal.SIGINT)):
+        process = start("pull", address, out)
+        kill_after(process, lambda count=count: len(list(out.rglob("bild*.jpg"))) >= count, end)
+        assert len(list(out.rglob("bild*.jpg"))) < 2000
+        wanted = tree(source)
+        assert all(wanted[name] == digest for name, digest in tree(out).items() if not Path(name).name.startswith("."))
+    last = start("pull", address, out)
+    printed, error = last.communicate(timeout=300)
+    assert last.returncode == 0, error
+    copied = int(printed.split(" files copied")[0].splitlines()[-1])
+    assert copied <= 500
+    assert tree(out) == tree(source)
+
+
+def test_two_pulls_into_one_folder_wait_for_each_other(client, address, keys, tmp_path):
+    source = make_files(tmp_path / "source", 200)
+    assert run("push", source, address) == 0
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "trainer.cli", "data", "pull", address, str(out)]
+    runs = [subprocess.Popen(command, env=os.environ | keys) for _ in range(2)]
+
+    assert [process.wait(120) for process in runs] == [0, 0]
+    assert tree(out) == tree(source)
+
+
+def test_a_name_of_the_greatest_length_is_pulled(client, address, tmp_path):
+    source = tmp_path / "source" / "label"
+    source.mkdir(parents=True)
+    (source / f"{'n' * 251}.jpg").write_bytes(b"x")
+
+    assert run("push", source.parent, address) == 0
+    assert run("pull", address, tmp_path / "out") == 0
+    assert tree(tmp_path / "out") == tree(source.parent)

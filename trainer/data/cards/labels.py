@@ -1,0 +1,102 @@
+"""Gives cards their labels by the rules of a table: `labels.yaml`, or the user's own."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from trainer.errors import UserError
+
+COLOURS = {"W": "white", "U": "blue", "B": "black", "R": "red", "G": "green"}
+COUNTS = {"none": range(1), "one": range(1, 2), "some": range(1, 6), "any": range(6)}
+RULES = Path(__file__).with_name("labels.yaml")
+FIELDS = (
+    *("types", "subtypes", "rarity", "set", "set_type", "layout", "keywords", "frame", "frame_effects"),
+    *("border_color", "artist", "lang", "watermark", "full_art", "promo"),
+)
+
+Row = dict[str, Any]
+
+
+def load_rules(path: Path | None = None) -> list[Row]:
+    """The rows of a table of rules.
+
+    Raises:
+        UserError: if there is no such file, or it says something that no row can say.
+    """
+    path = path or RULES
+    try:
+        rows = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"cannot read the rules in '{path}': {' '.join(str(error).split())}") from error
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"'{path}' is no list of rows such as `- {{types: Creature, labels: creature}}`")
+    for number, row in enumerate(rows, 1):
+        where = f"row {number} of '{path}'"
+        unknown = [key for key in row if key not in (*FIELDS, "labels", "colours", "multicolour")]
+        if unknown:
+            raise UserError(f"{where} names '{unknown[0]}'; there are {', '.join(FIELDS)}, colours and labels")
+        if str(row.get("colours", "any")) not in COUNTS:
+            raise UserError(f"{where} has colours '{row['colours']}'; say {', '.join(COUNTS)}")
+        if not isinstance(row.get("labels", ""), str):
+            raise UserError(f'{where} needs its labels as words: `labels: "{{colours}} creature"`')
+        fields = re.findall(r"{(.*?)}", row.get("labels", ""))
+        unknown = [name for name in fields if name not in (*FIELDS, "colours")]
+        if unknown:
+            raise UserError(f"{where} has a label '{{{unknown[0]}}}'; there are {', '.join(FIELDS)} and colours")
+    return rows
+
+
+def colours_of(picture: dict[str, Any]) -> tuple[str, ...]:
+    """The colours' names in their usual order; a land's are those of its colour identity."""
+    is_land = "Land" in _words(picture)[0]
+    colours = picture.get("color_identity" if is_land else "colors") or ()
+    return tuple(name for letter, name in COLOURS.items() if letter in colours)
+
+
+def labels_of(picture: dict[str, Any], rules: Sequence[Row], multicolour: bool = False) -> tuple[str, ...]:
+    """The labels of one picture of a card, or none if the rules leave it out.
+
+    Args:
+        picture: a card as Scryfall describes it, with one `type_line`: that of the face in the picture.
+        rules: what `load_rules` returns.
+        multicolour: whether rows for one colour also take cards of several.
+    """
+    types, subtypes = _words(picture)
+    colours = colours_of(picture)
+    values = picture | {"types": types, "subtypes": subtypes, "colours": colours}
+    for row in rules:
+        count = row.get("colours", "any")
+        wanted = COUNTS["some" if multicolour and count == "one" else count]
+        fits = all(_fits(values.get(name), row[name]) for name in row if name in FIELDS)
+        if fits and len(colours) in wanted and (multicolour or not row.get("multicolour")):
+            found = [label for word in row.get("labels", "").split() for label in _filled(word, values)]
+            return tuple(dict.fromkeys(found))
+    return ()
+
+
+def _words(picture: dict[str, Any]) -> tuple[list[str], list[str]]:
+    before, _, after = picture.get("type_line", "").partition("—")
+    return before.split(), after.split()
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    """Whether one of the wanted values is there; several words must all be."""
+    have = {str(one).casefold() for one in (value if isinstance(value, list | tuple) else [value])}
+    options = wanted if isinstance(wanted, list) else [wanted]
+    return any(
+        str(option).casefold() in have or set(str(option).casefold().split()) <= have for option in options if have
+    )
+
+
+def _filled(word: str, values: dict[str, Any]) -> Iterator[str]:
+    field = re.search(r"{(.*?)}", word)
+    found = values.get(field[1]) if field else [""]
+    for value in found if isinstance(found, list | tuple) else [found]:
+        if value is not None:
+            # What a folder's name can carry: no separator, no case, nothing that a file system minds.
+            label = re.sub(r"[\W_]+", "_", re.sub(r"{.*?}", lambda _, value=value: str(value), word).casefold())
+            if label := label.strip("_"):
+                yield label

@@ -1,0 +1,305 @@
+"""Copies a data set from and to S3 or a store that speaks its API: how a trainer's pod gets its images."""
+
+import fcntl
+import hashlib
+import os
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
+from tqdm import tqdm
+
+from trainer.errors import UserError
+
+WORKERS = 16
+TRIES = 3  # at a body that breaks off or is damaged; botocore itself tries requests that fail again
+LARGEST = 5 << 30  # bytes that S3 takes in one request
+CHUNK = 1 << 20
+# Parts of S3 objects that were uploaded in several, in MiB: aws, SDKs and consoles use these.
+PART_SIZES = (8, 5, 16, 10, 15, 17, 25, 32, 50, 64, 100, 128)
+
+
+class Remote(NamedTuple):
+    """An object: its key below the prefix, its bytes and its ETag without quotes."""
+
+    name: str
+    size: int
+    etag: str
+
+
+class Place(NamedTuple):
+    """A client, a bucket and a prefix that is empty or ends with a slash."""
+
+    client: Any
+    bucket: str
+    prefix: str
+
+
+def pull(source: str, out: Path, workers: int = WORKERS) -> None:
+    """Copy a data set from S3 into a folder.
+
+    Files that are there already with the right size and MD5 are left alone: after a kill, run the same command again.
+    The endpoint and the keys come from AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or from wherever
+    else the AWS tools look for them.
+
+    Args:
+        source: s3://bucket/prefix; every object below it is copied.
+        out: the folder to fill.
+        workers: files under way at the same time.
+    """
+    place = _open(source)
+    remotes = _listing(place, source)
+    if not remotes:
+        raise UserError(f"there is nothing at '{source}'; see what there is with `aws s3 ls`")
+    for remote in remotes:
+        _check_name(remote.name)
+    out.mkdir(parents=True, exist_ok=True)
+    for folder in {(out / remote.name).parent for remote in remotes}:
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def have(remote: Remote) -> tuple[bool, bool]:
+        path = out / remote.name
+        if path.is_file() and path.stat().st_size == remote.size and _is_same(path, remote.etag):
+            return False, True
+        return True, _download(place, remote, path)
+
+    with _alone(out):
+        results = _in_parallel(have, remotes, workers, "pulling", source)
+    copied = sum(new for new, _ in results)
+    unsure = sum(not checked for _, checked in results)
+    strangers = _files(out).keys() - {remote.name for remote in remotes}
+    if strangers:
+        print(f"{len(strangers)} files in '{out}' are not at {source}, such as '{_shown(min(strangers))}'")
+    if unsure:
+        print(f"{unsure} files could only be checked by their size: the store gives no MD5 of them")
+    print(f"{copied} files copied, {len(remotes) - copied} were there\nresults: {out}")
+
+
+def push(folder: Path, target: str, workers: int = WORKERS) -> None:
+    """Copy a folder to S3, hidden files left out. Links within the folder are followed.
+
+    Objects that are there already with the right size and MD5 are left alone: after a kill, run the same command again.
+    The endpoint and the keys come from AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or from wherever
+    else the AWS tools look for them.
+
+    Args:
+        folder: the data set.
+        target: s3://bucket/prefix; the bucket must be there.
+        workers: files under way at the same time.
+    """
+    if not folder.is_dir():
+        raise UserError(f"there is no folder '{folder}'")
+    files = _files(folder, follow=True)
+    for name in files:
+        if name != _shown(name):
+            raise UserError(f"'{_shown(name)}' in '{folder}' has a name that is not UTF-8, as S3 needs it; rename it")
+    if not files:
+        raise UserError(f"'{folder}' holds no files")
+    place = _open(target)
+    remotes = {remote.name: remote for remote in _listing(place, target)}
+
+    def have(item: tuple[str, Path]) -> tuple[bool, bool]:
+        name, path = item
+        size, remote = path.stat().st_size, remotes.get(name)
+        if size > LARGEST:
+            raise UserError(f"'{path}' is larger than 5 GB, which S3 does not take in one piece")
+        if remote and remote.size == size and _is_same(path, remote.etag):
+            return False, True
+        _upload(place, name, path)
+        return True, True
+
+    results = _in_parallel(have, list(files.items()), workers, "pushing", target)
+    copied = sum(new for new, _ in results)
+    strangers = remotes.keys() - files.keys()
+    if strangers:
+        print(f"{len(strangers)} objects at {target} are not in '{folder}', such as '{min(strangers)}'")
+    print(f"{copied} files copied, {len(files) - copied} were there\nresults: {target}")
+
+
+def _open(address: str) -> Place:
+    parts = urlsplit(address)
+    if parts.scheme != "s3" or not parts.netloc:
+        raise UserError(f"'{address}' is no place in S3; name one as s3://bucket/prefix")
+    # The checksums that newer clients add are refused by some stores; MD5, checked here, is known to all.
+    config = Config(
+        max_pool_connections=64,
+        retries={"mode": "standard", "max_attempts": 5},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    prefix = parts.path.strip("/")
+    try:
+        client = boto3.Session().client("s3", config=config)
+    except (BotoCoreError, ValueError) as error:
+        raise UserError(f"S3 is not set up: {error}; see AWS_ENDPOINT_URL and AWS_ACCESS_KEY_ID") from error
+    return Place(client, parts.netloc, f"{prefix}/" if prefix else "")
+
+
+def _listing(place: Place, address: str) -> list[Remote]:
+    """Every object below the prefix. A key that ends with a slash stands for a folder and is none."""
+    pages = place.client.get_paginator("list_objects_v2").paginate(Bucket=place.bucket, Prefix=place.prefix)
+    with _told(address):
+        return [
+            Remote(entry["Key"].removeprefix(place.prefix), entry["Size"], entry["ETag"].strip('"'))
+            for page in pages
+            for entry in page.get("Contents", ())
+            if not entry["Key"].endswith("/")
+        ]
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two runs at once would take each other's half-copied files away: one waits, and then finds all there."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _download(place: Place, remote: Remote, path: Path) -> bool:
+    """Store an object as a whole or not at all; whether its MD5 could be checked."""
+    # Not the name with something added: it may have 255 bytes already.
+    part = path.with_name(f".{hashlib.md5(os.fsencode(path.name)).hexdigest()}.part")  # noqa: S324
+    problem: Exception | str = ""
+    for _ in range(TRIES):
+        try:
+            answer = place.client.get_object(Bucket=place.bucket, Key=place.prefix + remote.name)
+            with part.open("wb") as file:
+                for chunk in answer["Body"].iter_chunks(CHUNK):
+                    file.write(chunk)
+        except (HTTPClientError, IncompleteReadError) as error:
+            problem = error
+            continue
+        size, same = part.stat().st_size, _is_same(part, remote.etag)
+        # With a key of one's own or of KMS the ETag is no MD5.
+        is_encrypted = "kms" in answer.get("ServerSideEncryption", "") or "SSECustomerAlgorithm" in answer
+        if size == remote.size and (same is not False or is_encrypted):
+            part.replace(path)
+            return bool(same)
+        problem = f"{size} of {remote.size} bytes" if size != remote.size else "another MD5 than listed"
+    part.unlink(missing_ok=True)
+    raise UserError(f"cannot copy '{place.prefix}{remote.name}': {problem}; run the same command again")
+
+
+def _upload(place: Place, name: str, path: Path) -> None:
+    """Send a file with its MD5, which the store compares."""
+    digest = b64encode(_md5(path).digest()).decode()
+    with path.open("rb") as body:
+        place.client.put_object(Bucket=place.bucket, Key=place.prefix + name, Body=body, ContentMD5=digest)
+
+
+def _is_same(path: Path, etag: str) -> bool | None:
+    """Whether a file is what an ETag says; None if that cannot be told."""
+    digest, _, parts = etag.partition("-")
+    if len(digest) != 32:
+        return None
+    if not parts:
+        return _md5(path).hexdigest() == digest
+    size = path.stat().st_size
+    for step in (mebibytes << 20 for mebibytes in PART_SIZES):
+        if parts == str(-(-size // step)) and hashlib.md5(b"".join(_part_digests(path, step))).hexdigest() == digest:  # noqa: S324
+            return True
+    return None
+
+
+def _part_digests(path: Path, step: int) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while part := file.read(step):
+            yield hashlib.md5(part).digest()  # noqa: S324
+
+
+def _md5(path: Path) -> Any:
+    """S3's own checksum: it finds damage; nobody here relies on it against forgery."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5")
+
+
+def _files(folder: Path, follow: bool = False) -> dict[str, Path]:
+    """Name below the folder → path, for every file that is not hidden or in a hidden folder.
+
+    Args:
+        folder: where to look.
+        follow: look into linked folders as well.
+
+    Raises:
+        UserError: for a link that cannot be followed.
+    """
+    found = {}
+    for root, folders, names in os.walk(folder, followlinks=follow):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in (*folders, *sorted(name for name in names if not name.startswith("."))):
+            path = Path(root, name)
+            if follow and path.is_symlink():
+                _check_link(path, folder)
+            if path.is_file():
+                found[path.relative_to(folder).as_posix()] = path
+    return found
+
+
+def _check_link(path: Path, folder: Path) -> None:
+    """Refuse what the reader of data sets refuses, and what has no end.
+
+    Raises:
+        UserError: for a link that leads to nothing, out of the folder, or to a folder that it lies in.
+    """
+    if not path.exists():
+        raise UserError(f"'{_shown(path)}' is a link to nothing; remove it")
+    target = path.resolve()
+    if not target.is_relative_to(folder.resolve()):
+        raise UserError(f"'{_shown(path)}' is a link that leaves '{folder}'; copy the file there instead")
+    if target in {parent.resolve() for parent in path.parents}:
+        raise UserError(f"'{_shown(path)}' is a link to a folder that it lies in; remove it")
+
+
+def _shown(name: str | Path) -> str:
+    """A file's name as it can be printed; the same if it is UTF-8."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def _check_name(name: str) -> None:
+    """A bucket is filled by others: its keys must not lead out of the folder."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or path.as_posix() != name or "\\" in name:
+        raise UserError(f"the object '{name}' has no name that a file in a folder can have; rename it")
+
+
+def _in_parallel(
+    work: Callable[[Any], tuple[bool, bool]], items: Iterable[Any], workers: int, title: str, address: str
+) -> list[tuple[bool, bool]]:
+    """What `work` says of every item; the first that fails ends it all."""
+    if workers < 1:
+        raise UserError(f"--workers {workers} copies nothing; give 1 or more")
+    pool = ThreadPoolExecutor(workers)
+    try:
+        with _told(address):
+            futures = [pool.submit(work, item) for item in items]
+            return [
+                future.result()
+                for future in tqdm(as_completed(futures), title, len(futures), unit="file", disable=None)
+            ]
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _told(address: str) -> Iterator[None]:
+    """Turn what the store or the client says into a sentence."""
+    try:
+        yield
+    except ClientError as error:
+        told = error.response.get("Error", {})
+        code, message = told.get("Code", "an error"), told.get("Message", "")
+        raise UserError(
+            f"'{address}' cannot be used: {code} {message}; check the bucket, AWS_ENDPOINT_URL and the keys"
+        ) from error
+    except BotoCoreError as error:
+        raise UserError(f"'{address}' cannot be reached: {error}; check AWS_ENDPOINT_URL and the keys") from error

@@ -1,0 +1,113 @@
+"""Looks at every image of a data set once, in parallel: what is broken, alike, and how bright its channels are."""
+
+import hashlib
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import imagehash
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from trainer.data.image import UNREADABLE, load_rgb
+from trainer.data.parallel import in_order
+from trainer.data.split import ALIKE_BITS, group_alike
+from trainer.resources import cpu_cores
+
+ORIENTATION = 0x0112  # EXIF; from 5 on the picture lies on its side
+
+
+class Look(NamedTuple):
+    """What one image is: its size as one sees it, or why it cannot be read, and what else was asked for."""
+
+    path: Path
+    width: int = 0
+    height: int = 0
+    problem: str = ""
+    digest: str = ""
+    hash: np.ndarray | None = None
+    histogram: np.ndarray | None = None
+
+
+def survey(paths: Sequence[Path], decode: bool, workers: int | None = None) -> Iterator[Look]:
+    """Look at images, in their order. Threads suffice: Pillow decodes outside Python's lock.
+
+    Args:
+        paths: the files.
+        decode: decode every pixel: finds truncated files and fills in `digest` (SHA-256 of the file), `hash` (its
+            difference hash, bool `[256]`) and `histogram` (int64 `[3, 256]`: pixels per channel and level).
+        workers: threads; one per core by default.
+    """
+    look = _decoded if decode else _header
+    yield from tqdm(in_order(look, paths, workers or cpu_cores()), "looking", len(paths), unit="image", disable=None)
+
+
+def histogram(image: Any) -> np.ndarray:
+    """Pixels per channel and level of an RGB image or a uint8 array `[H, W, 3]`, int64 `[3, 256]`."""
+    image = image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image))
+    return np.array(image.histogram(), dtype=np.int64).reshape(3, 256)
+
+
+def moments(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation per channel behind a histogram `[3, 256]`: float64 `[3]` each, from 0 to 1."""
+    levels = np.arange(256.0)
+    total = counts.sum(1)
+    mean = counts @ levels / total
+    return mean / 255, np.sqrt((counts @ levels**2 / total - mean**2).clip(0)) / 255
+
+
+def same_files(looks: Iterable[Look]) -> list[list[Path]]:
+    """Files that are equal byte for byte, in groups."""
+    groups: dict[str, list[Path]] = defaultdict(list)
+    for look in looks:
+        groups[look.digest].append(look.path)
+    return [group for digest, group in groups.items() if digest and len(group) > 1]
+
+
+def look_alikes(looks: Sequence[Look]) -> list[list[Path]]:
+    """Images that look alike and are not all the same file, in groups: copies in another size or quality."""
+    looks = [look for look in looks if look.hash is not None]
+    if not looks:
+        return []
+    groups: dict[int, list[Look]] = defaultdict(list)
+    for look, number in zip(looks, group_alike([look.hash for look in looks], ALIKE_BITS).tolist(), strict=True):
+        groups[number].append(look)
+    return [[look.path for look in group] for group in groups.values() if len({look.digest for look in group}) > 1]
+
+
+def _header(path: Path) -> Look:
+    try:
+        with Image.open(path) as image:
+            return Look(path, *_upright(image))
+    except UNREADABLE as error:
+        return Look(path, problem=_reason(path, error))
+
+
+def _decoded(path: Path) -> Look:
+    try:
+        data = path.read_bytes()
+        image = load_rgb(io.BytesIO(data))
+    except UNREADABLE as error:
+        return Look(path, problem=_reason(path, error))
+    # A hash sees 17 by 16 spots: most pixels can go first. From half as many more copies would be missed.
+    small = image.reduce(max(1, min(image.size) // 128))
+    bits = imagehash.dhash(small, hash_size=16).hash.ravel()
+    return Look(path, *image.size, "", hashlib.sha256(data).hexdigest(), bits, histogram(image))
+
+
+def _upright(image: Image.Image) -> tuple[int, int]:
+    width, height = image.size
+    return (height, width) if image.getexif().get(ORIENTATION, 1) >= 5 else (width, height)
+
+
+def _reason(path: Path, error: Exception) -> str:
+    try:
+        if not path.stat().st_size:
+            return "the file is empty"
+        # Pillow names what it was given, which may be an object in memory.
+        return "cannot identify image file" if isinstance(error, UnidentifiedImageError) else str(error)
+    except OSError:
+        return str(error)
