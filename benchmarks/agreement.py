@@ -17,6 +17,7 @@ from app.images import decode, to_input
 from app.model import Model
 from trainer.data.image import load_rgb, resize
 from trainer.evaluate import load_run
+from trainer.export import evaluation_of
 from trainer.onnx_file import decided
 from trainer.predict import find_images
 
@@ -28,12 +29,13 @@ def main() -> None:
     parser.add_argument("--run", default="latest")
     options = parser.parse_args()
     trained = load_run(options.run)
+    temperature = evaluation_of(trained)["temperature"]
     model = Model.from_file(trained.folder / "model.onnx")
     expected, found = [], []
     for path in tqdm(find_images(options.folder), unit="image", disable=None):
         pixels = np.array(resize(load_rgb(path), trained.data.input_size))
         with torch.inference_mode():
-            expected.append(trained.model(torch.from_numpy(pixels)[None]).sigmoid()[0].numpy())
+            expected.append((trained.model(torch.from_numpy(pixels)[None]) / temperature).sigmoid()[0].numpy())
         image = to_input(decode(path.read_bytes()), trained.data.input_size)
         found.append(model.predict(image[None])[0].probabilities)
     reference, served = np.stack(expected), np.stack(found)

@@ -1,6 +1,6 @@
 """How much of the machine training uses: images a second with real files, against ready tensors and a bare loop.
 
-    python benchmarks/training.py [FOLDER OF SPLITS] [--size 224 160] [--batches 12] [--rounds 3]
+    python benchmarks/training.py [FOLDER OF SPLITS] [--size 224 160] [--batches 8] [--rounds 9]
 
 Loops that train the same network on batches of the same size, in turns, so that other load on the machine meets all:
 
@@ -10,6 +10,8 @@ Loops that train the same network on batches of the same size, in turns, so that
 - tensor: the same, on one batch that is in memory already. files / tensor says whether the loader starves the step.
 - bare:   forward, loss, backward and step in plain PyTorch on that batch. tensor / bare is what Lightning and MLflow
           cost.
+
+`busy` is measured within one loop: the share of its time that it does not wait for a batch.
 
 Without a folder it draws cards. Prints medians over the rounds.
 """
@@ -52,6 +54,11 @@ class OneBatch(Dataset):
 class Stopwatch(lightning.Callback):
     """Times training batches from the end of the second one, when workers are warm, to the end of the last."""
 
+    def on_train_batch_start(self, *_: object) -> None:
+        """Note how long the batch was waited for."""
+        if len(self.times) > 1:
+            self.waited += time.perf_counter() - self.times[-1]
+
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: object) -> None:
         """Note the time."""
         self.times.append(time.perf_counter())
@@ -59,6 +66,12 @@ class Stopwatch(lightning.Callback):
     def on_train_epoch_start(self, *_: object) -> None:
         """Start again."""
         self.times: list[float] = []
+        self.waited = 0.0
+
+    @property
+    def busy(self) -> float:
+        """The share of that time in which a step was made, and no batch waited for."""
+        return 1 - self.waited / (self.times[-1] - self.times[1])
 
     @property
     def per_batch(self) -> float:
@@ -66,8 +79,8 @@ class Stopwatch(lightning.Callback):
         return (self.times[-1] - self.times[1]) / (len(self.times) - 2)
 
 
-def with_lightning(module: MultiLabelDataModule, loader: DataLoader, batches: int) -> float:
-    """Seconds a batch takes in `manasight fit`'s own trainer."""
+def with_lightning(module: MultiLabelDataModule, loader: DataLoader, batches: int) -> tuple[float, float]:
+    """Seconds a batch takes in `manasight fit`'s own trainer, and the share of them that no batch is waited for."""
     parser = build_parser("benchmark")
     config = parser.parse_args([f"--data.root={module.root}", "--trainer.max_epochs=1"])
     config.trainer.limit_train_batches = batches
@@ -79,7 +92,7 @@ def with_lightning(module: MultiLabelDataModule, loader: DataLoader, batches: in
         trainer = build_trainer(config, Path(folder), run.info.run_id)
         trainer.callbacks = [call for call in trainer.callbacks if "Checkpoint" not in type(call).__name__] + [watch]
         trainer.fit(model, loader)
-    return watch.per_batch
+    return watch.per_batch, watch.busy
 
 
 def bare(module: MultiLabelDataModule, batch: tuple[torch.Tensor, torch.Tensor], batches: int) -> float:
@@ -103,8 +116,8 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path, help="a folder of train, val and test")
     parser.add_argument("--size", nargs=2, type=int, default=(224, 160), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--batches", type=int, default=12, help="batches per measurement")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batches", type=int, default=8, help="batches per measurement")
+    parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.INFO)
@@ -128,11 +141,17 @@ def main() -> None:
         batch = next(iter(loader))
         ready = DataLoader(OneBatch(batch, options.batches), batch_size=None)
         seconds: dict[str, list[float]] = {"decode": [], "files": [], "tensor": [], "bare": []}
+        busy: dict[str, list[float]] = {"decode": [], "files": [], "tensor": []}
         for _ in range(options.rounds):
             seconds["bare"].append(bare(module, batch, options.batches))
-            seconds["tensor"].append(with_lightning(module, ready, options.batches))
-            seconds["files"].append(with_lightning(module, loader, options.batches))
-            seconds["decode"].append(with_lightning(uncached, uncached.train_dataloader(), options.batches))
+            for name, data, batches in (
+                ("tensor", module, ready),
+                ("files", module, loader),
+                ("decode", uncached, uncached.train_dataloader()),
+            ):
+                per_batch, share = with_lightning(data, batches, options.batches)
+                seconds[name].append(per_batch)
+                busy[name].append(share)
     rate = {name: options.batch / statistics.median(values) for name, values in seconds.items()}
     pairs = (("decode", "tensor"), ("files", "tensor"), ("tensor", "bare"), ("files", "bare"))
     ratios = {
@@ -143,7 +162,7 @@ def main() -> None:
     print(f"{options.size[0]}x{options.size[1]}, batch {options.batch}, {torch.get_num_threads()} threads, {kind}")
     for name, value in rate.items():
         print(f"{name:16}{value:8.2f} images/s")
-    for name, values in ratios.items():
+    for name, values in (ratios | {f"{name}, busy": values for name, values in busy.items()}).items():
         print(f"{name:16}{statistics.median(values):8.3f}   (rounds: {', '.join(f'{value:.3f}' for value in values)})")
 
 

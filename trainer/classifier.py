@@ -28,6 +28,7 @@ class MultiLabelClassifier(lightning.LightningModule):
         warm_up: float = 0.25,
         dropout: float = 0.2,
         balance_classes: bool = False,
+        cached_views: int = 8,
     ) -> None:
         """Build the network with random weights; `prepare` loads the ones to start from.
 
@@ -43,6 +44,8 @@ class MultiLabelClassifier(lightning.LightningModule):
             warm_up: share of the steps in which the learning rate rises (one-cycle schedule).
             dropout: share of the pooled features that training drops.
             balance_classes: weigh each class's positives by how rare they are.
+            cached_views: with a frozen backbone, how many augmented versions of each training image it sees, once
+                each, before the linear layer is trained on what it made of them; 0 runs it anew in every epoch.
         """
         super().__init__()
         self.save_hyperparameters()
@@ -129,10 +132,12 @@ class MultiLabelClassifier(lightning.LightningModule):
         if not options["freeze_backbone"]:
             groups.append({"params": self.network.backbone.parameters(), "lr": rate * options["backbone_rate"]})
         optimizer = torch.optim.AdamW(groups, weight_decay=options["weight_decay"], fused=True)
+        # The cycle's two parts need two steps each; a shorter training ends within them.
+        steps = max(4, int(self.trainer.estimated_stepping_batches))
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
             max_lr=[group["lr"] for group in groups],
-            total_steps=int(self.trainer.estimated_stepping_batches),
-            pct_start=options["warm_up"],
+            total_steps=steps,
+            pct_start=min(max(options["warm_up"], 2 / steps), 1 - 2 / steps),
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

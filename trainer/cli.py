@@ -1,5 +1,6 @@
 """The command line `manasight`: one name per step of the job, each imported only when it is asked for."""
 
+import errno
 import importlib
 import logging
 import os
@@ -7,6 +8,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from trainer.errors import UserError
@@ -14,14 +16,20 @@ from trainer.errors import UserError
 # name → (module:function, one line of help). A function called `main` parses its own arguments.
 COMMANDS: dict[str, tuple[str, str]] = {
     "data demo": ("trainer.data.cards.demo:draw", "draw a rights-free data set of cards"),
+    "data scryfall": ("trainer.data.cards.scryfall:scryfall", "fetch card pictures from Scryfall, labelled"),
+    "data pull": ("trainer.data.store:pull", "copy a data set from S3"),
+    "data push": ("trainer.data.store:push", "copy a data set to S3"),
+    "data mtgpics": ("trainer.data.cards.mtgpics:mtgpics", "fetch the card pictures of a set from mtgpics.com"),
     "data split": ("trainer.data.split:split", "split a folder of labelled images into train, val and test"),
     "data describe": ("trainer.data.describe:describe", "count and check the images of a data set"),
     "fit": ("trainer.fit:main", "train a classifier, tracked in MLflow"),
+    "experiments": ("trainer.comparison:main", "train frozen, finetune and scratch, compare them, promote the best"),
     "evaluate": ("trainer.evaluate:evaluate", "measure a trained run on its test split"),
     "export": ("trainer.export:export", "write model.onnx, check it against torch, register it"),
     "promote": ("trainer.promote:promote", "make a registered model the champion if it is the better one"),
     "serve": ("trainer.serve:serve", "the app and MLflow's page on this machine"),
-    "predict": ("trainer.predict:predict", "label a folder of images with a model.onnx"),
+    "predict": ("trainer.predict:predict", "label a folder, a pattern or s3:// of images with a model.onnx"),
+    "explain": ("trainer.explain:explain", "show where a trained model looks"),
 }
 
 
@@ -68,17 +76,37 @@ def run(name: str, args: list[str]) -> int:
 
 
 def parse(target: Callable[..., None], args: list[str], prog: str) -> dict[str, Any]:
-    """The arguments that a function's signature and docstring ask for. A bool needs no value: `--check` is enough."""
-    from jsonargparse import ArgumentParser
+    """The arguments that a function's signature and docstring ask for.
 
-    parser = ArgumentParser(prog=prog, description=(target.__doc__ or "").partition("\n\n")[0])
+    A bool needs no value: `--check` is enough. A list's option is given once for every value. Dashes in the names of
+    options are as good as underscores.
+    """
+    from trainer.options import Parser
+
+    parser = Parser(prog=prog, description=(target.__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--config", action="config", help="a YAML file with any of these options")
     parser.add_function_arguments(target, as_positional=True)
     for action in parser._actions:
         if action.default is False:
             action.nargs, action.const = "?", True
+    lists = {f"--{name}" for name, kind in target.__annotations__.items() if str(kind).startswith("list")}
+    for position, arg in enumerate(args):
+        if arg.startswith("--"):
+            name, equals, value = arg.partition("=")
+            name = "--" + name[2:].replace("-", "_")
+            args[position] = name + "+" * (name in lists) + equals + value
     config = parser.instantiate(parser.parse_args(args))
     return {name: value for name, value in vars(config).items() if name != "config"}
+
+
+def explain(error: OSError) -> str:
+    """What the system would not do, and where. A full disk is not the file's fault, nor a temporary name the user's."""
+    if error.errno == errno.ENOSPC:
+        return "the disk is full; free some space, or write somewhere else"
+    path = Path(str(error.filename)) if error.filename else None
+    while path and path.name.startswith(".") and path.name != ".manasight":
+        path = path.parent
+    return f"{error.strerror or error}" + (f" ('{path}')" if path else "")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -105,8 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if os.environ.get("MANASIGHT_DEBUG"):
             raise
-        where = f" ({error.filename})" if error.filename else ""
-        print(f"manasight: {error.strerror or error}{where}", file=sys.stderr)
+        print(f"manasight: {explain(error)}", file=sys.stderr)
     return 1
 
 

@@ -8,7 +8,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from trainer import pictures, tracking
@@ -16,7 +16,20 @@ from trainer.classifier import MultiLabelClassifier
 from trainer.data.module import MultiLabelDataModule
 from trainer.errors import UserError
 from trainer.fit import build_parser
-from trainer.metrics import confusion_matrices, measure, per_class, tune_thresholds
+from trainer.metrics import (
+    at_threshold,
+    calibration_error,
+    confusion_matrices,
+    fit_temperature,
+    measure,
+    per_class,
+    precision_recall,
+    reliability,
+    tune_thresholds,
+)
+from trainer.page import Section, save_page
+
+SHOWN = 24  # pictures of predictions, and of mistakes at most
 
 
 @dataclass
@@ -71,54 +84,130 @@ def evaluate(run: str = "latest", data: Path | None = None) -> None:
 
 
 def report(trained: TrainedRun) -> None:
-    """Write `metrics.json`, `per_class.csv` and pictures to the run's folder and log them to MLflow."""
+    """Write `metrics.json`, `per_class.csv`, pictures and a page of all to the run's folder, and log them to MLflow."""
     client = tracking.connect()
-    val_probabilities, val_targets = probabilities(trained, "val")
-    test_probabilities, test_targets = probabilities(trained, "test")
-    thresholds = tune_thresholds(val_probabilities, val_targets)
-    figures = {"val": measure(val_probabilities, val_targets), "test": measure(test_probabilities, test_targets)}
-    table = pd.DataFrame(per_class(test_probabilities, test_targets, thresholds), index=trained.model.classes)
+    val_logits, val_targets = logits(trained, "val")
+    test_logits, test_targets = logits(trained, "test")
+    temperature = fit_temperature(val_logits, val_targets)
+    val, test = (val_logits / temperature).sigmoid(), (test_logits / temperature).sigmoid()
+    thresholds = tune_thresholds(val, val_targets)
+    figures = {}
+    for split, raw, calibrated, targets in (
+        ("val", val_logits, val, val_targets),
+        ("test", test_logits, test, test_targets),
+    ):
+        figures[split] = measure(calibrated, targets) | {
+            "calibration_error_before": calibration_error(raw.sigmoid(), targets),
+            "calibration_error": calibration_error(calibrated, targets),
+        }
+    classes = trained.model.classes
+    table = pd.DataFrame(per_class(test, test_targets, thresholds), index=classes)
     table.index.name = "class"
 
     folder = trained.report
     folder.mkdir(exist_ok=True)
     table.round(4).to_csv(folder / "per_class.csv")
-    content = {"metrics": figures, "thresholds": thresholds.tolist(), "classes": trained.model.classes}
-    (folder / "metrics.json").write_text(json.dumps(content, indent=2))
-    matrices = confusion_matrices(test_probabilities, test_targets, thresholds)
-    pictures.save_confusion_matrices(matrices.numpy(), trained.model.classes, folder / "confusion_matrices.png")
-    images = trained.data.prepared("test")
-    shown = spread(len(images), 24)
-    pictures.save_predictions(
-        [images[index][0] for index in shown],
-        test_probabilities[shown].numpy(),
-        test_targets[shown].numpy() > 0.5,
-        thresholds.numpy(),
-        trained.model.classes,
-        folder / "predictions.png",
-    )
-    mlflow.log_metrics({f"test_{name}": value for name, value in figures["test"].items()}, run_id=trained.run_id)
+    curves = {label: precision_recall(test[:, k], test_targets[:, k]) for k, label in enumerate(classes)}
+    chosen = [at_threshold(test[:, k], test_targets[:, k], thresholds[k]) for k in range(len(classes))]
+    pictures.save_precision_recall(curves, chosen, folder / "precision_recall.png")
+    before, after = reliability(test_logits.sigmoid(), test_targets), reliability(test, test_targets)
+    pictures.save_reliability({"before": before, f"after, T = {temperature:.2f}": after}, folder / "reliability.png")
+    matrices = confusion_matrices(test, test_targets, thresholds)
+    pictures.save_confusion_matrices(matrices.numpy(), classes, folder / "confusion_matrices.png")
+    worst = worst_mistakes(test, test_targets, thresholds, SHOWN)
+    for name, shown in (("predictions", spread(len(test), SHOWN)), ("worst", worst)):
+        (folder / f"{name}.png").unlink(missing_ok=True)
+        if shown:
+            images = trained.data.prepared("test")
+            pictures.save_predictions(
+                [images[index][0] for index in shown],
+                test[shown].numpy(),
+                test_targets[shown].numpy() > 0.5,
+                thresholds.numpy(),
+                classes,
+                folder / f"{name}.png",
+            )
+    samples = trained.data.folder("test").samples
+    mistakes = [str(Path(samples[index][0]).relative_to(trained.data.root)) for index in worst]
+    content = {"metrics": figures, "thresholds": thresholds.tolist(), "temperature": temperature, "classes": classes}
+    _page(trained, figures, table, mistakes)
+    # Last, because this file says that the evaluation is there.
+    temporary = folder / ".metrics.json.new"
+    temporary.write_text(json.dumps(content, indent=2))
+    temporary.replace(folder / "metrics.json")
+
+    logged = {f"test_{name}": value for name, value in figures["test"].items()} | {"temperature": temperature}
+    mlflow.log_metrics(logged, run_id=trained.run_id)
     client.log_artifacts(trained.run_id, str(folder), "evaluation")
     client.log_table(trained.run_id, table.reset_index(), "evaluation/per_class.json")
 
     print(f"test split of '{trained.data.root}', {len(test_targets)} images, run {trained.run_id}")
-    print("  ".join(f"{name} {value:.3f}" for name, value in figures["test"].items()) + "\n")
+    print("at 0.5: " + "  ".join(f"{name} {value:.3f}" for name, value in figures["test"].items()))
+    print("f1_at_threshold: with each label's threshold tuned on the validation split\n")
     print(table.to_string(float_format="{:.3f}".format))
-    print(f"results: {folder}\nnext: manasight export --run {trained.run_id}")
+    print(f"results: {folder / 'report.html'}\nnext: manasight export --run {trained.run_id}")
 
 
-def probabilities(trained: TrainedRun, split: str) -> tuple[Tensor, Tensor]:
+def _page(trained: TrainedRun, figures: dict[str, dict[str, float]], table: pd.DataFrame, mistakes: list[str]) -> None:
+    folder = trained.report
+    sections = [
+        Section("Figures", "Macro averages at a threshold of 0.5.", pd.DataFrame(figures).T),
+        Section("Classes", "On the test split; f1_at_threshold is with the threshold in the last column.", table),
+        Section(
+            "Precision and recall", "The dot is the label's own threshold.", None, [folder / "precision_recall.png"]
+        ),
+        Section(
+            "Calibration",
+            "Of the labels given a probability of 0.8, eight in ten should hold. The model divides its logits by the "
+            "temperature T, fitted on the validation split.",
+            None,
+            [folder / "reliability.png"],
+        ),
+        Section("Confusion matrices", "At each label's threshold.", None, [folder / "confusion_matrices.png"]),
+        Section(
+            "Worst mistakes",
+            "Wrong labels and missing ones, the worst first: " + ", ".join(mistakes) if mistakes else "There are none.",
+            None,
+            [folder / "worst.png"] if mistakes else [],
+        ),
+        Section("Images, evenly taken", "", None, [folder / "predictions.png"]),
+    ]
+    count = len(trained.data.folder("test"))
+    save_page(
+        f"Run {trained.run_id[:8]}",
+        f"{count} test images of {trained.data.root.name}",
+        sections,
+        folder / "report.html",
+    )
+
+
+def logits(trained: TrainedRun, split: str) -> tuple[Tensor, Tensor]:
     """Run the model over a split without augmentation.
 
     Returns:
-        probabilities and targets, float32 `[N, C]` each, in the order of the split's samples.
+        logits and targets, float32 `[N, C]` each, in the order of the split's samples.
     """
     outputs = []
     with torch.inference_mode():
         for images, targets in tqdm(trained.data.loader(split), desc=split, unit="batch", disable=None):
-            outputs.append((trained.model(images).sigmoid(), targets))
+            outputs.append((trained.model(images), targets))
     predicted, truth = zip(*outputs, strict=True)
     return torch.cat(predicted), torch.cat(truth)
+
+
+def worst_mistakes(probabilities: Tensor, targets: Tensor, thresholds: Tensor, most: int) -> list[int]:
+    """The images with a label that is wrong or missing, the one of the highest cross-entropy first.
+
+    Args:
+        probabilities: float `[N, C]`.
+        targets: `[N, C]`, 0 or 1.
+        thresholds: float `[C]`.
+        most: how many at most.
+    """
+    wrong = ((probabilities >= thresholds) != (targets > 0.5)).any(1)
+    loss = nn.functional.binary_cross_entropy(probabilities, targets, reduction="none").sum(1)
+    ranked = loss.masked_fill(~wrong, -1).argsort(descending=True, stable=True)
+    return ranked[: min(most, int(wrong.sum()))].tolist()
 
 
 def spread(total: int, most: int) -> list[int]:

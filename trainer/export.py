@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import mlflow.onnx
@@ -26,6 +27,8 @@ CHECKED_IMAGES = 64
 def export(run: str = "latest", data: Path | None = None, register: bool = True) -> None:
     """Write a run's model.onnx, check it against torch on images of the test split, log and register it in MLflow.
 
+    Its probabilities are calibrated: the graph divides the logits by a temperature fitted on the validation split.
+
     Args:
         run: the run's id, the beginning of one, or latest.
         data: another folder of splits than the run's own.
@@ -33,9 +36,7 @@ def export(run: str = "latest", data: Path | None = None, register: bool = True)
     """
     trained = load_run(run, data)
     client = tracking.connect()
-    if not (trained.report / "metrics.json").is_file():
-        report(trained)
-    evaluation = json.loads((trained.report / "metrics.json").read_text())
+    evaluation = evaluation_of(trained)
     tags = client.get_run(trained.run_id).data.tags
     metadata = Metadata(
         classes=trained.model.classes,
@@ -49,8 +50,8 @@ def export(run: str = "latest", data: Path | None = None, register: bool = True)
     path = trained.folder / "model.onnx"
     temporary = trained.folder / "model.onnx.new"
     try:
-        onnx.save(build(trained.model.network, metadata), temporary)
-        difference = largest_difference(trained, temporary)
+        onnx.save(build(trained.model.network, metadata, evaluation["temperature"]), temporary)
+        difference = largest_difference(trained, temporary, evaluation["temperature"])
         if not difference <= TOLERANCE:
             raise UserError(
                 f"model.onnx differs from torch by {difference:.4f} in a probability, more than {TOLERANCE}"
@@ -65,12 +66,20 @@ def export(run: str = "latest", data: Path | None = None, register: bool = True)
     print(f"results: {path}\nnext: manasight promote")
 
 
-def largest_difference(trained: TrainedRun, path: Path) -> float:
+def evaluation_of(trained: TrainedRun) -> dict[str, Any]:
+    """What `manasight evaluate` wrote of a run: metrics, thresholds, temperature. It is done now if it was not."""
+    path = trained.report / "metrics.json"
+    if not path.is_file() or "temperature" not in json.loads(path.read_text()):
+        report(trained)
+    return json.loads(path.read_text())
+
+
+def largest_difference(trained: TrainedRun, path: Path, temperature: float) -> float:
     """The largest difference between a file's and torch's probabilities over images of the test split."""
     images = trained.data.prepared("test")
     pixels = np.stack([images[index][0] for index in spread(len(images), CHECKED_IMAGES)])
     with torch.inference_mode():
-        expected = trained.model(torch.from_numpy(pixels)).sigmoid().numpy()
+        expected = (trained.model(torch.from_numpy(pixels)) / temperature).sigmoid().numpy()
     return float(np.abs(OnnxClassifier(path)(pixels) - expected).max())
 
 

@@ -1,33 +1,49 @@
-"""`manasight fit`: trains a classifier and tracks it in MLflow; `--resume` goes on where a killed run stopped."""
+"""`manasight fit`: trains a classifier and tracks it in MLflow; `--resume` goes on where a killed run stopped.
+
+Under `torchrun` every process is a worker of one training (DDP): the first one tracks it, and tells the others the run.
+"""
 
 import argparse
+import errno
+import os
+import signal
 import sys
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import lightning
 import mlflow
 import torch
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from mlflow.data.filesystem_dataset_source import FileSystemDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
+from mlflow.exceptions import MlflowException
 
 from trainer import tracking
+from trainer.checkpoints import WholeCheckpoints
 from trainer.classifier import MultiLabelClassifier
 from trainer.data.folder import SPLITS
 from trainer.data.module import MultiLabelDataModule
+from trainer.delivery import SteadyLogger
 from trainer.errors import UserError
+from trainer.features import cached_loaders
+from trainer.options import Parser
 from trainer.resources import fast_bfloat16
 
 # What the trainer's own set-up decides, so it is no option.
 OWN_TRAINER_ARGUMENTS = {"logger", "callbacks", "default_root_dir", "plugins", "enable_checkpointing"}
 # The exit status of a run that was told to stop and can be resumed (EX_TEMPFAIL of sysexits.h).
 RESUMABLE = 75
+# Seconds that a finished training waits for an MLflow server that is away, and one that was told to stop.
+PATIENCE, HURRY = 300, 5
+RESUME_HELP = (
+    "go on with a run that was stopped; auto: with the latest if there is one, and it is no fault if it finished"
+)
 
 
 class SourceFolder(FileSystemDatasetSource):
@@ -77,14 +93,36 @@ class ProgressBar(TQDMProgressBar):
 
 
 class EpochLines(lightning.Callback):
-    """Prints one line per epoch, which stays when the bar has moved on and is all that a log needs."""
+    """Prints one line per epoch, which stays when the bar has moved on and is all that a log needs.
+
+    Attributes:
+        seconds: what training took up to now, validation and earlier processes of the run included.
+    """
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        """Start counting from what was spent before the first epoch."""
+        self.seconds = seconds
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run goes on from."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Add what earlier processes of the run spent."""
+        self.seconds += state_dict["seconds"]
+
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start the clock: for an epoch that is resumed in its middle, Lightning announces no start."""
+        self.started = time.monotonic()
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock anew."""
         self.started = time.monotonic()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Print the epoch's figures."""
+        seconds = time.monotonic() - self.started
+        self.seconds += seconds
         figures = trainer.callback_metrics
         shown = " ".join(
             f"{name} {figures[key]:.4f}"
@@ -96,15 +134,41 @@ class EpochLines(lightning.Callback):
             if key in figures
         )
         if trainer.is_global_zero:
-            seconds = time.monotonic() - self.started
             print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {shown} in {seconds:.0f} s", flush=True)
 
 
-def build_parser(prog: str) -> ArgumentParser:
+class LastState(ModelCheckpoint):
+    """Keeps the full state of the last epoch, and of the step at which a single process was told to stop."""
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Save at SIGTERM, which Lightning answers between two steps; workers would first have to agree on one."""
+        if isinstance(exception, SIGTERMException) and trainer.world_size == 1:
+            super().on_exception(trainer, pl_module, exception)
+
+
+class LeaveAtOnce(lightning.Callback):
+    """Ends a worker at SIGTERM: the others notice, meet again and go on from the last epoch's state.
+
+    Lightning's own handler would start a collective operation that the other workers do not expect.
+    """
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Replace Lightning's handler, which is there by now."""
+
+        def leave(*_: object) -> None:
+            mlflow.end_run("KILLED")  # nothing in a worker that does not track
+            os._exit(RESUMABLE)
+
+        signal.signal(signal.SIGTERM, leave)
+
+
+def build_parser(prog: str) -> Parser:
     """The options of `manasight fit`: data, model, trainer, and how the run is called."""
-    parser = ArgumentParser(prog=prog, description="Train a multi-label classifier on <data.root>/{train,val,test}.")
+    parser = Parser(prog=prog, description="Train a multi-label classifier on <data.root>/{train,val,test}.")
     parser.add_argument("--config", action="config", help="a YAML file with any of these options; later ones win")
-    parser.add_argument("--resume", nargs="?", const="latest", metavar="RUN", help="go on with a run that was stopped")
+    parser.add_argument("--resume", nargs="?", const="latest", metavar="RUN", help=RESUME_HELP)
     parser.add_argument("--experiment", type=str, default="manasight", help="MLflow experiment")
     parser.add_argument("--name", type=str | None, default=None, help="name of the run in MLflow")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, order and augmentation")
@@ -119,6 +183,8 @@ def build_parser(prog: str) -> ArgumentParser:
 def main(args: list[str], prog: str = "manasight fit") -> int:
     """Parse the arguments and train. Returns 0, or `RESUMABLE` if a signal ended the run early."""
     resumed = _resumed_run(args)
+    if resumed and not (tracking.run_folder(resumed) / "config.yaml").is_file():
+        resumed = None  # killed before it began
     if resumed:
         args = ["--config", str(tracking.run_folder(resumed) / "config.yaml"), *args]
     parser = build_parser(prog)
@@ -138,7 +204,9 @@ def _resumed_run(args: list[str]) -> str | None:
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--resume", nargs="?", const="latest")
     named = early.parse_known_args(args)[0].resume
-    return tracking.find_run(named) if named else None
+    if named == "auto" and not (tracking.home() / "runs" / "latest").is_file():
+        return None
+    return tracking.find_run("latest" if named == "auto" else named) if named else None
 
 
 def fit(data: MultiLabelDataModule, config: Namespace, config_text: str, resumed: str | None = None) -> int:
@@ -153,47 +221,164 @@ def fit(data: MultiLabelDataModule, config: Namespace, config_text: str, resumed
     Raises:
         UserError: for faults in data, weights or addresses, before anything is tracked.
     """
+    _check(config)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     data.setup("fit")
+    if len(data.classes) < 2:
+        raise UserError(f"'{data.root}' has one label, '{data.classes[0]}'; there is nothing to tell it from")
     model = MultiLabelClassifier(classes=data.classes, **config.model.as_dict())
+    if torch.distributed.is_torchelastic_launched():
+        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        if torch.distributed.get_rank():
+            return _join(data, model, config)
+    client = tracking.connect()
+    if resumed and client.get_run(resumed).info.status == "FINISHED":
+        if config.resume != "auto":
+            raise UserError(f"run {resumed} has finished; there is nothing to resume")
+        print(f"run {resumed} has finished; there is nothing left to train")
+        _tell_workers(None, None)
+        return 0
     checkpoint = None
     if resumed:
         last = tracking.run_folder(resumed) / "checkpoints" / "last.ckpt"
         checkpoint = last if last.is_file() else None  # killed in its first epoch: it starts again
     if checkpoint is None:
         model.prepare(data)
-    client = tracking.connect()
     experiment = tracking.experiment_id(client, config.experiment)
-    if resumed and client.get_run(resumed).info.status == "FINISHED":
-        raise UserError(f"run {resumed} has finished; there is nothing to resume")
 
     with mlflow.start_run(resumed, experiment, config.name, log_system_metrics=True) as run:
         folder = tracking.run_folder(run.info.run_id)
         folder.mkdir(parents=True, exist_ok=True)
         tracking.remember_run(run.info.run_id)
-        print(f"run: {run.info.run_id}")
+        print(f"run: {run.info.run_id}", flush=True)  # what resumes it if it is killed at once
         if not resumed:
             _record(data, config, config_text, folder)
-        trainer = build_trainer(config, folder, run.info.run_id)
+        _tell_workers(run.info.run_id, checkpoint)
+        trainer = build_trainer(config, folder, run.info.run_id, bool(resumed))
+        again = f"manasight fit --resume {run.info.run_id}"
         interrupted = None
         try:
-            trainer.fit(model, data, ckpt_path=checkpoint)
+            train(trainer, model, data, config, checkpoint)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            with suppress(MlflowException):  # its database may lie on the same disk
+                mlflow.end_run("FAILED")
+            raise UserError(f"the disk of '{folder}' is full; free some space and go on with: {again}") from error
         except SIGTERMException:
             interrupted = "SIGTERM"
-        except SystemExit as error:  # Lightning's answer to Ctrl-C
-            interrupted = "Ctrl-C" if trainer.interrupted else None
+        except KeyboardInterrupt:
+            interrupted = "Ctrl-C"
+        except SystemExit as error:  # Lightning's answer to Ctrl-C; the command line's to SIGTERM before the first step
+            interrupted = "Ctrl-C" if trainer.interrupted else "SIGTERM" if error.code == 143 else None
             if interrupted is None:
                 raise error
-        if interrupted:
-            mlflow.end_run("KILLED")
-            print(f"stopped by {interrupted}; go on with: manasight fit --resume {run.info.run_id}")
+        waiting = trainer.logger.flush(HURRY if interrupted else PATIENCE)
+        if interrupted or waiting:
+            with suppress(MlflowException):
+                mlflow.end_run("KILLED")
+            why = f"stopped by {interrupted}" if interrupted else "trained, but MLflow is away"
+            kept = f" ({waiting} metrics wait to be delivered)" if waiting else ""
+            print(f"{why}{kept}; go on with: {again}")
             return RESUMABLE
+        (lines,) = (call for call in trainer.callbacks if isinstance(call, EpochLines))
+        mlflow.log_metric("train_seconds", lines.seconds)
         mlflow.log_artifact(str(folder / "checkpoints" / "best.ckpt"), "checkpoint")
     print(f"results: {folder}\nnext: manasight evaluate --run {run.info.run_id}")
     return 0
 
 
-def build_trainer(config: Namespace, folder: Path, run_id: str) -> lightning.Trainer:
+def _check(config: Namespace) -> None:
+    """Refuse options that no run could be trained with, before there is a run.
+
+    Raises:
+        UserError: naming the option.
+    """
+    least = {"trainer.max_epochs": 1, "patience": 1, "model.cached_views": 0}
+    for name, value in ((name, config.get(name)) for name in least):
+        if value is not None and value < least[name]:
+            raise UserError(f"--{name} {value} is too small; give at least {least[name]}")
+    for name in ("model.learning_rate", "model.backbone_rate"):
+        if not config[name] > 0:
+            raise UserError(f"--{name} must be above 0, not {config[name]}")
+    if config.trainer.fast_dev_run:
+        raise UserError("fast_dev_run keeps no checkpoint; for a quick try give --trainer.limit_train_batches 2")
+    devices = {name: config.trainer[name] for name in ("accelerator", "devices", "num_nodes")}
+    try:
+        lightning.Trainer(**devices, logger=False, enable_checkpointing=False)
+    except (MisconfigurationException, ValueError) as error:
+        raise UserError(f"the trainer options do not go together: {error}") from error
+
+
+def _tell_workers(run_id: str | None, checkpoint: Path | None) -> None:
+    """Tell the other workers, if there are any, which run they train in, and from where; no run is nothing to train."""
+    if torch.distributed.is_initialized():
+        torch.distributed.broadcast_object_list([run_id, checkpoint])
+
+
+def _join(data: MultiLabelDataModule, model: MultiLabelClassifier, config: Namespace) -> int:
+    """Train as a worker that is not the first, as the first one says."""
+    told: list[Any] = [None, None]
+    torch.distributed.broadcast_object_list(told)
+    run_id, checkpoint = told
+    if run_id is None:
+        return 0
+    if checkpoint is None:
+        model.prepare(data)
+    # It logs nothing, but Lightning asks for a logger.
+    train(build_trainer(config, tracking.run_folder(run_id), run_id), model, data, config, checkpoint)
+    return 0
+
+
+def train(
+    trainer: lightning.Trainer,
+    model: MultiLabelClassifier,
+    data: MultiLabelDataModule,
+    config: Namespace,
+    checkpoint: Path | None,
+) -> None:
+    """Train, from a checkpoint if there is one; a frozen backbone runs once, before the first epoch.
+
+    Raises:
+        SIGTERMException: after SIGTERM, at the end of a step.
+        KeyboardInterrupt: after Ctrl-C, at the end of a step; after a second one at once.
+    """
+    views = config.model.cached_views if config.model.freeze_backbone else 0
+    source: dict[str, Any] = {"datamodule": data}
+    if views:
+        if checkpoint:
+            model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"])
+        started = time.monotonic()
+        source = cached_loaders(model, data, trainer, views)
+        for call in trainer.callbacks:
+            if isinstance(call, EpochLines):
+                call.seconds += time.monotonic() - started
+    pressed = []
+
+    def stop(*_: object) -> None:
+        if pressed or signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # Lightning's is not there yet
+            raise KeyboardInterrupt
+        pressed.append("Ctrl-C")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    # The command line's own handlers would end a step in its middle; Lightning's for SIGTERM waits for the end of it.
+    handlers = {
+        sign: signal.signal(sign, handler)
+        for sign, handler in {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: stop}.items()
+    }
+    try:
+        trainer.fit(model, ckpt_path=checkpoint, **source)
+    except SIGTERMException:
+        if pressed:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        for sign, handler in handlers.items():
+            signal.signal(sign, handler)
+        trainer.logger.flush(HURRY)
+
+
+def build_trainer(config: Namespace, folder: Path, run_id: str, resumed: bool = False) -> lightning.Trainer:
     """A Lightning trainer that logs to an MLflow run and keeps the best weights and the last full state in `folder`."""
     checkpoints = folder / "checkpoints"
     callbacks = [
@@ -206,7 +391,7 @@ def build_trainer(config: Namespace, folder: Path, run_id: str) -> lightning.Tra
             save_weights_only=True,
             enable_version_counter=False,
         ),
-        ModelCheckpoint(checkpoints, "last", enable_version_counter=False),
+        LastState(checkpoints, "last", enable_version_counter=False, save_on_exception=True),
         LearningRateMonitor("step"),
         EpochLines(),
     ]
@@ -221,9 +406,13 @@ def build_trainer(config: Namespace, folder: Path, run_id: str) -> lightning.Tra
     options = config.trainer.as_dict()
     if options["enable_model_summary"] is None:
         options["enable_model_summary"] = False
-    logger = MLFlowLogger(tracking_uri=mlflow.get_tracking_uri(), run_id=run_id)
+    if torch.distributed.is_initialized():
+        local = int(os.environ["LOCAL_WORLD_SIZE"])
+        options |= {"strategy": "ddp", "devices": local, "num_nodes": torch.distributed.get_world_size() // local}
+        callbacks.append(LeaveAtOnce())
+    own = {"logger": SteadyLogger(run_id, folder, resumed), "plugins": [WholeCheckpoints()]}
     try:
-        return lightning.Trainer(logger=logger, callbacks=callbacks, default_root_dir=folder, **options)
+        return lightning.Trainer(**own, callbacks=callbacks, default_root_dir=folder, **options)
     except (MisconfigurationException, ValueError) as error:
         raise UserError(f"the trainer options do not go together: {error}") from error
 

@@ -1,7 +1,11 @@
 """The figures that every split is judged by."""
 
+from typing import NamedTuple
+
+import numpy as np
 import torch
-from torch import Tensor
+from scipy.optimize import minimize_scalar
+from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import (
     MultilabelAccuracy,
@@ -12,6 +16,7 @@ from torchmetrics.classification import (
     MultilabelPrecision,
     MultilabelRecall,
 )
+from torchmetrics.functional.classification import binary_precision_recall_curve
 
 
 def multilabel_metrics(classes: int, prefix: str = "") -> MetricCollection:
@@ -93,3 +98,103 @@ def tune_thresholds(probabilities: Tensor, targets: Tensor) -> Tensor:
         winners = candidates[f1 >= f1.max() - 1e-9]
         best.append(winners[(winners - 0.5).abs().argmin()])
     return torch.stack(best).float()
+
+
+def precision_recall(probabilities: Tensor, targets: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """One class's precision and recall at every threshold: float `[K]` each, from probabilities and targets `[N]`."""
+    precision, recall, _ = binary_precision_recall_curve(probabilities, targets.int())
+    return precision.numpy(), recall.numpy()
+
+
+def at_threshold(probabilities: Tensor, targets: Tensor, threshold: Tensor) -> tuple[float, float]:
+    """One class's precision and recall at one threshold, from probabilities and targets `[N]`."""
+    decided, truth = probabilities >= threshold, targets > 0.5
+    hits = int((decided & truth).sum())
+    return hits / max(1, int(decided.sum())), hits / max(1, int(truth.sum()))
+
+
+def fit_temperature(logits: Tensor, targets: Tensor) -> float:
+    """The one number that logits are divided by so that probabilities mean what they say, for all classes together.
+
+    It minimises the cross-entropy (Guo et al. 2017, https://arxiv.org/abs/1706.04599). Where the split is told apart
+    without a mistake that would be at zero, with every probability 0 or 1; so targets are smoothed by how many examples
+    stand behind them (Platt 1999, Probabilistic outputs for support vector machines, section 2.2).
+
+    Args:
+        logits: float `[N, C]` of the validation split.
+        targets: `[N, C]`, 0 or 1.
+
+    Returns:
+        from 0.05 to 20; above 1 for a model that was too sure of itself.
+    """
+    logits, targets = logits.double(), targets.double()
+    # Counted over all classes, as the temperature is one for all: per class, rare labels would make all answers unsure.
+    positives, answers = targets.sum(), targets.numel()
+    yes, no = (positives + 1) / (positives + 2), 1 / (answers - positives + 2)
+    smoothed = torch.where(targets > 0.5, yes, no)
+
+    def loss(exponent: float) -> float:
+        return float(nn.functional.binary_cross_entropy_with_logits(logits / 20**exponent, smoothed))
+
+    return float(20 ** minimize_scalar(loss, bounds=(-1, 1), method="bounded", options={"xatol": 1e-4}).x)
+
+
+def reliability(probabilities: Tensor, targets: Tensor, bins: int = 15) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How often labels hold that were given a probability: every answer for every class counts alike.
+
+    Args:
+        probabilities: float `[N, C]`.
+        targets: `[N, C]`, 0 or 1.
+        bins: of equal width from 0 to 1.
+
+    Returns:
+        per bin that is not empty: mean probability, share of labels that hold, number of answers; float64 `[B]` each.
+    """
+    found, truth = probabilities.flatten().double().numpy(), targets.flatten().double().numpy()
+    place = np.minimum((found * bins).astype(int), bins - 1)
+    count, total, held = (np.bincount(place, weights, bins) for weights in (None, found, truth))
+    some = count > 0
+    return total[some] / count[some], held[some] / count[some], count[some].astype(np.float64)
+
+
+def calibration_error(probabilities: Tensor, targets: Tensor, bins: int = 15) -> float:
+    """Expected calibration error: the mean distance of `reliability` from the diagonal, weighted by its counts."""
+    mean, share, count = reliability(probabilities, targets, bins)
+    return float((np.abs(mean - share) * count).sum() / count.sum())
+
+
+class Comparison(NamedTuple):
+    """Two models' macro F1 on the same images, their difference and its 95 % bootstrap interval."""
+
+    new: float
+    old: float
+    difference: float
+    interval: tuple[float, float]
+
+
+def compare(new: np.ndarray, old: np.ndarray, truth: np.ndarray, resamples: int = 2000, seed: int = 0) -> Comparison:
+    """Compare two models by macro F1 with a paired bootstrap over the images.
+
+    Each resample draws as many images as there are, with replacement, and judges both models on them, so that images
+    that are hard for both do not widen the interval (Efron & Tibshirani 1993, chapter 13: percentile interval).
+
+    Args:
+        new, old: bool `[N, C]`, the labels that each model gives.
+        truth: bool `[N, C]`.
+        resamples: how often images are drawn.
+        seed: of the draws; the same one gives the same interval.
+    """
+    counts = [np.stack([found & truth, found | truth], 1).reshape(len(truth), -1) for found in (new, old)]
+    # Per image and class: hits and, from hits and the union, 2 TP + FP + FN = union + hits.
+    table = np.concatenate(counts, 1).astype(np.float64)
+
+    def scores(sums: np.ndarray) -> np.ndarray:
+        hits, union = np.moveaxis(sums.reshape(-1, 2, 2, truth.shape[1]), 2, 0)
+        return (2 * hits / np.maximum(union + hits, 1)).mean(-1)
+
+    rng = np.random.default_rng(seed)
+    share = np.full(len(truth), 1 / len(truth))
+    drawn = np.concatenate([scores(rng.multinomial(len(truth), share) @ table) for _ in range(resamples)])
+    low, high = np.percentile(drawn[:, 0] - drawn[:, 1], [2.5, 97.5])
+    first, second = scores(table.sum(0))[0]
+    return Comparison(float(first), float(second), float(first - second), (float(low), float(high)))

@@ -41,17 +41,26 @@ class MultiLabelResNet(nn.Module):
         x = net.maxpool(net.relu(net.bn1(net.conv1(x.permute(0, 3, 1, 2)))))
         return net.layer4(net.layer3(net.layer2(net.layer1(x))))
 
+    def pooled(self, images: Tensor) -> Tensor:
+        """The feature map's mean, float32 `[N, 512]`, of images uint8 `[N, H, W, 3]` in RGB."""
+        return self.features(images).mean((2, 3))
+
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, float32 `[N, C]`, of images uint8 `[N, H, W, 3]` in RGB."""
-        return self.head(self.dropout(self.features(images).mean((2, 3)))).float()  # not bfloat16 under autocast
+        """Logits, float32 `[N, C]`, of images uint8 `[N, H, W, 3]` in RGB, or of what `pooled` made of them."""
+        pooled = images if images.ndim == 2 else self.pooled(images)
+        return self.head(self.dropout(pooled)).float()  # not bfloat16 under autocast
 
 
 class ExportedGraph(nn.Module):
     """What model.onnx computes: probabilities and class activation maps from one pass."""
 
-    def __init__(self, network: MultiLabelResNet) -> None:
+    temperature: Tensor
+
+    def __init__(self, network: MultiLabelResNet, temperature: float = 1.0) -> None:
+        """Wrap a network; its logits are divided by `temperature`, which makes probabilities mean what they say."""
         super().__init__()
         self.network = network
+        self.register_buffer("temperature", torch.tensor(temperature))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Predict and explain.
@@ -68,4 +77,4 @@ class ExportedGraph(nn.Module):
         """
         head = self.network.head
         maps = torch.einsum("nkhw,ck->nchw", self.network.features(image), head.weight)
-        return torch.sigmoid(maps.mean((2, 3)) + head.bias), maps
+        return torch.sigmoid((maps.mean((2, 3)) + head.bias) / self.temperature), maps

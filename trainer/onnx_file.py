@@ -49,15 +49,20 @@ class Metadata:
     format: int = FORMAT
 
 
-def build(network: MultiLabelResNet, metadata: Metadata) -> onnx.ModelProto:
+def build(network: MultiLabelResNet, metadata: Metadata, temperature: float = 1.0) -> onnx.ModelProto:
     """Turn a network into `model.onnx`'s graph: float16 weights, float32 arithmetic, metadata.
 
     Batch normalisation is left as it was trained, so that training can start from the file; ONNX Runtime folds it into
     the convolutions when it loads.
+
+    Args:
+        network: the trained network.
+        metadata: what the file says of itself.
+        temperature: what its logits are divided by.
     """
     example = torch.zeros(2, *metadata.input_size, 3, dtype=torch.uint8)
     program = torch.onnx.export(
-        ExportedGraph(network).eval(),
+        ExportedGraph(network, temperature).eval(),
         (example,),
         dynamo=True,
         optimize=False,
@@ -152,7 +157,32 @@ class OnnxClassifier:
         self.metadata = read_metadata(path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = cpu_cores()
-        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        options.log_severity_level = 4  # what goes wrong is raised; ONNX Runtime need not print it as well
+        try:
+            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime raises many unrelated classes
+            reason = str(error).splitlines()[0]
+            raise UserError(f"'{path}' cannot be run: {reason}; export the model again") from error
+
+    def check(self) -> None:
+        """Try the file on one grey image.
+
+        Raises:
+            UserError: if it does not answer as the format says.
+        """
+        classes = len(self.metadata.classes)
+        image = np.full((1, *self.metadata.input_size, 3), 127, np.uint8)
+        try:
+            probabilities, maps = self.session.run(["probabilities", "activation_maps"], {"image": image})
+        except Exception as error:  # ONNX Runtime raises many unrelated classes
+            raise UserError(f"a test inference failed: {str(error).splitlines()[0]}") from error
+        if probabilities.shape != (1, classes) or maps.ndim != 4 or maps.shape[:2] != (1, classes):
+            found = f"{list(probabilities.shape)} and {list(maps.shape)}"
+            raise UserError(f"a test inference gave shapes {found}, which do not fit {classes} classes")
+        if len(self.metadata.thresholds) != classes:
+            raise UserError(f"it has {len(self.metadata.thresholds)} thresholds for {classes} classes")
+        if not ((probabilities >= 0) & (probabilities <= 1)).all() or not np.isfinite(maps).all():
+            raise UserError("a test inference gave numbers that are no probabilities")
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Probabilities float32 `[N, C]` of images uint8 `[N, H, W, 3]` of the file's input size."""

@@ -1,9 +1,10 @@
-"""The pictures that people judge a model by: predictions on images, confusion matrices."""
+"""The pictures that people judge a model by: predictions on images, confusion matrices, curves, comparisons."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 
@@ -63,4 +64,117 @@ def save_confusion_matrices(matrices: np.ndarray, classes: Sequence[str], path: 
         axis.set(xticks=[0, 1], yticks=[0, 1], xticklabels=["no", "yes"], yticklabels=["no", "yes"], title=label)
     figure.supxlabel("predicted")
     figure.supylabel("true")
+    figure.savefig(path, dpi=110)
+
+
+def save_precision_recall(
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]], chosen: Sequence[tuple[float, float]], path: Path
+) -> None:
+    """Save every class's precision over its recall.
+
+    Args:
+        curves: label → precision and recall, float `[K]` each.
+        chosen: per label precision and recall at its threshold.
+        path: the PNG file to write.
+    """
+    columns = min(5, len(curves))
+    rows = -(-len(curves) // columns)
+    figure = Figure(figsize=(2.3 * columns, 2.3 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    for axis in axes[len(curves) :]:
+        axis.axis("off")
+    for axis, (label, (precision, recall)), point in zip(axes, curves.items(), chosen, strict=False):
+        axis.step(recall, precision, where="post", color="#3b6fd4")
+        axis.plot(point[1], point[0], "o", color="#cf222e", clip_on=False)
+        axis.set(title=label, xlim=(0, 1), ylim=(0, 1.03), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+        axis.grid(alpha=0.3)
+    figure.supxlabel("recall")
+    figure.supylabel("precision")
+    figure.savefig(path, dpi=110)
+
+
+def save_reliability(series: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], path: Path) -> None:
+    """Save a reliability diagram: how often labels hold over the probability that they were given.
+
+    Args:
+        series: name → mean probability, share that holds and number of answers, float `[B]` each.
+        path: the PNG file to write.
+    """
+    figure = Figure(figsize=(3.4 * len(series), 3.6), layout="constrained")
+    axes = figure.subplots(1, len(series), squeeze=False, sharey=True)[0]
+    for axis, (name, (mean, share, count)) in zip(axes, series.items(), strict=True):
+        error = (np.abs(mean - share) * count).sum() / count.sum()
+        axis.plot([0, 1], [0, 1], color="#98a2b3", linewidth=1)
+        axis.plot(mean, share, color="#3b6fd4", linewidth=1)
+        # A dot's area grows with the logarithm of its answers: nearly all lie in the first and the last bin.
+        axis.scatter(mean, share, s=12 + 18 * np.log10(count), color="#3b6fd4", zorder=3, clip_on=False)
+        axis.set(title=f"{name}\nexpected calibration error {error:.4f}", xlim=(0, 1), ylim=(0, 1))
+        axis.set_xlabel("probability given")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("share of labels that hold")
+    figure.savefig(path, dpi=110)
+
+
+def save_bars(table: pd.DataFrame, names: Sequence[str], path: Path) -> None:
+    """Save one group of bars per figure, each beside the one published before where there is one.
+
+    Args:
+        table: a row per experiment; columns of `names`, and `original_<name>`.
+        names: the figures.
+        path: the PNG file to write.
+    """
+    figure = Figure(figsize=(2.7 * len(names), 3), layout="constrained")
+    axes = figure.subplots(1, len(names), squeeze=False)[0]
+    places = np.arange(len(table))
+    for axis, name in zip(axes, names, strict=True):
+        for shift, column, colour in ((-0.2, name, "#3b6fd4"), (0.2, f"original_{name}", "#c3d2f2")):
+            bars = axis.bar(places + shift, table[column], 0.38, color=colour)
+            axis.bar_label(bars, fmt="%.2f" if name != "minutes" else "%.1f", fontsize=8)
+        axis.set(title=name, xticks=places, xticklabels=table.index)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
+
+
+def save_epochs(histories: Mapping[str, Sequence[float]], path: Path) -> None:
+    """Save how a figure grew over the epochs of several runs, as a PNG file."""
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    axis = figure.subplots()
+    for name, values in histories.items():
+        axis.plot(range(1, len(values) + 1), values, marker=".", label=name)
+    axis.set(xlabel="epoch", ylim=(0, 1.02))
+    axis.grid(alpha=0.3)
+    axis.legend()
+    figure.savefig(path, dpi=110)
+
+
+def save_attributions(
+    images: Sequence[np.ndarray], maps: Mapping[str, Sequence[np.ndarray]], titles: Sequence[str], path: Path
+) -> None:
+    """Save a row per image: the image, then what each method says speaks for (red) and against (blue) its label.
+
+    Args:
+        images: `N` images, uint8 `[H, W, 3]`.
+        maps: method → `N` maps, float `[h, w]` of any size.
+        titles: what stands beside each row.
+        path: the PNG file to write.
+    """
+    height, width = images[0].shape[:2]
+    figure = Figure(figsize=(2.1 * (1 + len(maps)), 2.1 * height / width * len(images)), layout="constrained")
+    axes = figure.subplots(len(images), 1 + len(maps), squeeze=False)
+    for axis in axes.ravel():
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    for k, (row, image, title) in enumerate(zip(axes, images, titles, strict=True)):
+        row[0].imshow(image)
+        row[0].set_ylabel(title, fontsize=8)
+        grey = image.mean(2)
+        for axis, (method, found) in zip(row[1:], maps.items(), strict=True):
+            extent = (0, width, height, 0)
+            most = np.percentile(np.abs(found[k]), 99.5) or 1.0
+            axis.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=extent)
+            axis.imshow(
+                found[k], cmap="RdBu_r", vmin=-most, vmax=most, alpha=0.6, extent=extent, interpolation="bilinear"
+            )
+            if k == 0:
+                axis.set_title(method, fontsize=9)
     figure.savefig(path, dpi=110)

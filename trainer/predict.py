@@ -1,7 +1,9 @@
-"""`manasight predict`: labels a folder of images with a `model.onnx`, into a CSV file."""
+"""`manasight predict`: labels images with a `model.onnx`, into a table."""
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import glob
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,64 +13,122 @@ from tqdm import tqdm
 
 from trainer import tracking
 from trainer.data.image import UNREADABLE, load_rgb, resize
+from trainer.data.parallel import in_order
+from trainer.data.store import pull
 from trainer.errors import UserError
 from trainer.onnx_file import OnnxClassifier, batched, decided
 from trainer.resources import cpu_cores
 
+WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
+    ".csv": lambda table, path: table.to_csv(path, index=False),
+    ".parquet": lambda table, path: table.to_parquet(path, index=False),
+}
 
-def predict(images: Path, model: str = "champion", out: Path = Path("predictions.csv")) -> None:
-    """Label every image below a folder and write a table: file, labels, and the probability of each class.
+
+def predict(
+    images: str, model: str = "champion", out: Path = Path("predictions.csv"), workers: int | None = None
+) -> None:
+    """Label images and write a table: file, labels, and the probability of each class.
+
+    Labels are those whose calibrated probability reaches the model's own threshold. Images that cannot be read are
+    listed and left out.
 
     Args:
-        images: a folder, searched with all its sub-folders, or one image.
+        images: a folder, searched with all its sub-folders; one image; a pattern such as 'cards/**/*.jpg'; or
+            s3://bucket/prefix, which is first copied to the system's temporary folder.
         model: a model.onnx, or champion for the one that MLflow's registry names.
-        out: the CSV file to write.
+        out: the file to write, .csv or .parquet.
+        workers: images decoded at the same time while the model works; one per core by default.
     """
-    paths = find_images(images)
-    classifier = load_model(model)
-    unreadable: list[str] = []
-    read: list[Path] = []
-
-    def prepare() -> Iterator[np.ndarray]:
-        with ThreadPoolExecutor(cpu_cores()) as pool:
-            pixels = pool.map(lambda path: _read(path, classifier.metadata.input_size), paths)
-            bar = tqdm(pixels, "predicting", len(paths), unit="image", disable=None)
-            for path, image in zip(paths, bar, strict=True):
-                if isinstance(image, str):
-                    unreadable.append(f"  {path}: {image}")
-                else:
-                    read.append(path)
-                    yield image
-
-    classes = classifier.metadata.classes
-    outputs = [classifier(batch) for batch in batched(prepare())]
-    probabilities = np.concatenate(outputs) if outputs else np.empty((0, len(classes)), np.float32)
-    labels = decided(probabilities, classifier.metadata.thresholds)
-    table = pd.DataFrame(probabilities.round(4), columns=classes)
-    table.insert(0, "labels", ["-".join(np.array(classes)[row]) for row in labels])
-    table.insert(0, "file", [str(path) for path in read])
+    if out.suffix.lower() not in WRITERS:
+        raise UserError(f"'{out}' is neither .csv nor .parquet; name the table so")
+    if not out.parent.is_dir():
+        raise UserError(f"there is no folder '{out.parent}' to write '{out.name}' into; make it, or name another --out")
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers {workers} decodes nothing; give 1 or more")
+    with found_images(images) as named:
+        classifier = load_model(model)
+        table, unreadable = label(named, classifier, workers or cpu_cores())
     temporary = out.with_name(f".{out.name}.new")
     try:
-        table.to_csv(temporary, index=False)
+        WRITERS[out.suffix.lower()](table, temporary)
         temporary.replace(out)
     finally:
         temporary.unlink(missing_ok=True)
     if unreadable:
-        print(f"left out {len(unreadable)} unreadable images:", *unreadable, sep="\n")
-    print(f"{len(read)} images labelled by {classifier.metadata.run_id}\nresults: {out}")
+        print(f"left out {len(unreadable)} unreadable images:", *(f"  {line}" for line in unreadable), sep="\n")
+    print(f"{len(table)} images labelled by {classifier.metadata.run_id}\nresults: {out}")
 
 
-def find_images(images: Path) -> list[Path]:
-    """The image files below a folder, sorted, or the one file that is named.
+def label(named: dict[str, Path], classifier: OnnxClassifier, workers: int) -> tuple[pd.DataFrame, list[str]]:
+    """Label images; the next ones are decoded while the model works.
+
+    Args:
+        named: what the table calls an image → its file.
+        classifier: the model.
+        workers: threads that decode.
+
+    Returns:
+        the table, and a line about each image that cannot be read.
+    """
+    size, classes = classifier.metadata.input_size, classifier.metadata.classes
+    unreadable: list[str] = []
+    read: list[str] = []
+
+    def prepared() -> Iterator[np.ndarray]:
+        pixels = in_order(lambda path: _read(path, size), named.values(), workers)
+        bar = tqdm(pixels, "predicting", len(named), unit="image", disable=None)
+        for name, image in zip(named, bar, strict=True):
+            if isinstance(image, str):
+                unreadable.append(f"{name}: {image}")
+            else:
+                read.append(name)
+                yield image
+
+    outputs = [classifier(batch) for batch in batched(prepared())]
+    probabilities = np.concatenate(outputs) if outputs else np.empty((0, len(classes)), np.float32)
+    labels = decided(probabilities, classifier.metadata.thresholds)
+    table = pd.DataFrame(probabilities.round(4), columns=classes)
+    table.insert(0, "labels", ["-".join(np.array(classes)[row]) for row in labels])
+    table.insert(0, "file", read)
+    return table, unreadable
+
+
+@contextmanager
+def found_images(images: str) -> Iterator[dict[str, Path]]:
+    """Yield what the table calls each image → its file; copies from S3 are gone afterwards."""
+    if not images.startswith("s3://"):
+        yield {str(path): path for path in find_images(images)}
+        return
+    with tempfile.TemporaryDirectory(prefix="manasight-") as folder:
+        pull(images, Path(folder))
+        base = images.rstrip("/")
+        yield {f"{base}/{path.relative_to(folder).as_posix()}": path for path in find_images(folder, images)}
+
+
+def find_images(images: str | Path, called: str | None = None) -> list[Path]:
+    """The image files below a folder, sorted; those that a pattern fits; or the one file that is named.
+
+    Args:
+        images: the folder, the pattern or the file.
+        called: what messages call it, if that is something else.
 
     Raises:
         UserError: if there are none.
     """
-    if images.is_file():
-        return [images]
-    found = sorted(path for path in images.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS and path.is_file())
+    called = called or str(images)
+    path = Path(images)
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        candidates = path.rglob("*")
+    elif glob.has_magic(str(images)):
+        candidates = map(Path, glob.glob(str(images), recursive=True))  # noqa: PTH207 (a pattern may begin with a slash)
+    else:
+        raise UserError(f"there is no '{called}'; name an image, a folder of them, a pattern or s3://bucket/prefix")
+    found = sorted(path for path in candidates if path.suffix.lower() in IMG_EXTENSIONS and path.is_file())
     if not found:
-        raise UserError(f"there are no images below '{images}'; name a folder of {', '.join(IMG_EXTENSIONS)} files")
+        raise UserError(f"there are no images at '{called}'; name a folder of {', '.join(IMG_EXTENSIONS)} files")
     return found
 
 
@@ -85,7 +145,7 @@ def load_model(model: str) -> OnnxClassifier:
     version = find_champion(tracking.connect())
     if version is None:
         raise UserError("there is no champion yet; name a file with --model, as in --model models/starter/model.onnx")
-    return fetch(version.version)
+    return fetch(version)
 
 
 def _read(path: Path, size: tuple[int, int]) -> np.ndarray | str:

@@ -1,68 +1,109 @@
 """`manasight promote`: moves the alias `champion` to a registered model if it beats the present champion."""
 
+import hashlib
+import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import mlflow
 import numpy as np
-import torch
 from mlflow.artifacts import download_artifacts
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from tqdm import tqdm
 
 from trainer import tracking
 from trainer.data.folder import MultiLabelImageFolder
 from trainer.data.image import load_rgb, resize
+from trainer.data.parallel import in_order
 from trainer.errors import UserError
 from trainer.evaluate import load_run
-from trainer.metrics import measure
+from trainer.metrics import Comparison, compare
 from trainer.onnx_file import OnnxClassifier, batched, decided
+from trainer.resources import cpu_cores
 
 ALIAS = "champion"
+# Tags of the registered model that hold its history, numbered in order.
+HISTORY = "manasight.promotion."
 
 
-def promote(version: int | None = None, data: Path | None = None, force: bool = False) -> None:
+def promote(version: int | None = None, data: Path | None = None, force: str | None = None) -> None:
     """Make a registered model the champion if its macro F1 on the test split is higher than the present champion's.
 
-    Both are measured on the same images, each with its own thresholds.
+    Both are measured on the same images, each with its own thresholds; a bootstrap over those images says whether the
+    difference is more than noise. Within noise the higher figure still wins. Who was champion before, when and why it
+    changed is kept in the registered model's tags.
 
     Args:
         version: the candidate's version; by default the newest.
         data: the folder of splits to compare on; by default that of the candidate's run.
-        force: promote it even if it is not the better one.
+        force: promote it even if it is not the better one, for the reason given here. Its file must still be in order.
     """
+    if force is not None and not force.strip():
+        raise UserError("--force needs a reason, which is kept in the registry: --force 'the labels changed'")
     client = tracking.connect()
     name = tracking.MODEL_NAME
     candidate = find_version(client, version)
     champion = find_champion(client)
-    if champion is None:
-        reason = "there was no champion"
-    elif int(champion.version) == int(candidate.version):
+    if champion is not None and int(champion.version) == int(candidate.version):
         print(f"{name} version {candidate.version} is the champion already")
         return
+    new = fetch(candidate)
+    if champion is None:
+        reason = "there was no champion"
+    elif force is not None:
+        reason = f"forced: {force.strip()}"
     else:
-        new, old = fetch(candidate.version), fetch(champion.version)
-        if new.metadata.classes != old.metadata.classes and not force:
+        old = fetch(champion)
+        if new.metadata.classes != old.metadata.classes:
             raise UserError(
                 f"version {candidate.version} knows {new.metadata.classes}, champion {champion.version} "
-                f"{old.metadata.classes}; they cannot be compared: promote with --force if that is meant"
+                f"{old.metadata.classes}; they cannot be compared: promote with --force REASON if that is meant"
             )
-        if new.metadata.classes != old.metadata.classes:
-            reason = "forced: its classes are not the former champion's"
-        else:
-            root = data if data is not None else load_run(new.metadata.run_id).data.root
-            split = MultiLabelImageFolder(root / "test", classes=new.metadata.classes)
-            f1, former = macro_f1(new, split), macro_f1(old, split)
-            comparison = f"macro F1 {f1:.4f} against {former:.4f} of version {champion.version} on {len(split)} images"
-            if f1 <= former and not force:
-                print(f"version {champion.version} stays champion: {comparison} is not better")
-                return
-            reason = comparison if f1 > former else f"forced: {comparison}"
+        root = data if data is not None else load_run(new.metadata.run_id).data.root
+        split = MultiLabelImageFolder(root / "test", classes=new.metadata.classes)
+        found = compare(answers(new, split), answers(old, split), split.targets.numpy() > 0.5)
+        reason = f"{describe(found)} of version {champion.version} on {len(split)} images"
+        if not found.difference > 0:
+            print(f"version {champion.version} stays champion: {reason} is not better")
+            return
+    record(client, candidate, champion, reason)
     client.set_registered_model_alias(name, ALIAS, candidate.version)
-    client.set_model_version_tag(name, candidate.version, "manasight.promoted", reason)
     print(f"{name} version {candidate.version} is the champion: {reason}")
 
 
-def find_version(client: mlflow.MlflowClient, version: int | None) -> mlflow.entities.model_registry.ModelVersion:
+def describe(found: Comparison) -> str:
+    """A comparison as the beginning of a sentence."""
+    low, high = found.interval
+    beyond = "worse beyond noise" if high < 0 else "better beyond noise" if low > 0 else "within noise"
+    return (
+        f"macro F1 {found.new:.4f} ({beyond}: difference {found.difference:+.4f}, "
+        f"95 % from {low:+.4f} to {high:+.4f}) against {found.old:.4f}"
+    )
+
+
+def record(client: mlflow.MlflowClient, candidate: ModelVersion, champion: ModelVersion | None, reason: str) -> None:
+    """Write a promotion into the registry's tags, before the alias moves.
+
+    A promotion that was killed between the two leaves an entry of a version that is not the champion; the next one
+    takes its place.
+    """
+    tags = client.get_registered_model(tracking.MODEL_NAME).tags
+    past = {int(key.removeprefix(HISTORY)): json.loads(tags[key]) for key in tags if key.startswith(HISTORY)}
+    number = max(past, default=0)
+    if number == 0 or (champion is not None and past[number]["version"] == int(champion.version)):
+        number += 1
+    entry = {
+        "version": int(candidate.version),
+        "former": int(champion.version) if champion else None,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "reason": reason,
+    }
+    client.set_registered_model_tag(tracking.MODEL_NAME, f"{HISTORY}{number:04}", json.dumps(entry, ensure_ascii=False))
+    client.set_model_version_tag(tracking.MODEL_NAME, candidate.version, "manasight.promoted", reason)
+
+
+def find_version(client: mlflow.MlflowClient, version: int | None) -> ModelVersion:
     """A version of the registered model, by default the newest.
 
     Raises:
@@ -76,7 +117,7 @@ def find_version(client: mlflow.MlflowClient, version: int | None) -> mlflow.ent
     return max(found, key=lambda entry: int(entry.version))
 
 
-def find_champion(client: mlflow.MlflowClient) -> mlflow.entities.model_registry.ModelVersion | None:
+def find_champion(client: mlflow.MlflowClient) -> ModelVersion | None:
     """The version that the alias names now, if it names one."""
     try:
         return client.get_model_version_by_alias(tracking.MODEL_NAME, ALIAS)
@@ -84,16 +125,36 @@ def find_champion(client: mlflow.MlflowClient) -> mlflow.entities.model_registry
         return None
 
 
-def fetch(version: str) -> OnnxClassifier:
-    """Load a registered version."""
-    uri = f"models:/{tracking.MODEL_NAME}/{version}"
-    return OnnxClassifier(Path(download_artifacts(artifact_uri=uri)) / "model.onnx")
+def fetch(version: ModelVersion) -> OnnxClassifier:
+    """Load a registered version's file and check it: what it says of itself, its checksum, a test inference.
+
+    Raises:
+        UserError: if any of them is not in order.
+    """
+    uri = f"models:/{tracking.MODEL_NAME}/{version.version}"
+    try:
+        path = Path(download_artifacts(artifact_uri=uri)) / "model.onnx"
+    except (MlflowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"the file of version {version.version} cannot be had: {reason}; export it again") from error
+    expected = version.tags.get("manasight.sha256")
+    if expected and path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+        raise UserError(
+            f"the file of version {version.version} is damaged: it has not the SHA-256 that was registered with it; "
+            "export it again"
+        )
+    try:
+        model = OnnxClassifier(path)
+        model.check()
+    except UserError as error:
+        raise UserError(f"version {version.version} fails its check: {error}") from error
+    return model
 
 
-def macro_f1(model: OnnxClassifier, split: MultiLabelImageFolder) -> float:
-    """Macro F1 of a model on labelled images, with the model's own thresholds."""
+def answers(model: OnnxClassifier, split: MultiLabelImageFolder) -> np.ndarray:
+    """bool `[N, C]`: the labels that a model gives to the images of a split, with its own thresholds."""
     size = model.metadata.input_size
-    images = (np.asarray(resize(load_rgb(Path(path)), size)) for path, _ in split.samples)
+    paths = [Path(path) for path, _ in split.samples]
+    images = in_order(lambda path: np.asarray(resize(load_rgb(path), size)), paths, cpu_cores())
     probabilities = model.predict(batched(tqdm(images, total=len(split), desc="comparing", unit="image", disable=None)))
-    labels = decided(probabilities, model.metadata.thresholds)
-    return measure(torch.from_numpy(labels).float(), split.targets)["macro_f1"]
+    return decided(probabilities, model.metadata.thresholds)

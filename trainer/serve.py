@@ -1,5 +1,6 @@
 """`manasight serve`: the app and MLflow's page on this machine, started together and stopped together."""
 
+import errno
 import importlib.util
 import os
 import signal
@@ -11,8 +12,8 @@ from pathlib import Path
 
 import requests
 
-from trainer import tracking
 from trainer.errors import UserError
+from trainer.home import make_home
 
 # Seconds that a server may take to answer, and to end once it is asked to.
 START, STOP = 120, 10
@@ -27,6 +28,8 @@ def serve(port: int = 8501, mlflow_port: int = 5000, address: str = "127.0.0.1",
         address: where both listen; 0.0.0.0 lets other machines in.
         check: only look whether the ports are free.
     """
+    if port == mlflow_port:
+        raise UserError(f"the app and MLflow cannot share port {port}; choose another with --port or --mlflow_port")
     for number, option in ((port, "--port"), (mlflow_port, "--mlflow_port")):
         require_free(address, number, option)
     if check:
@@ -34,8 +37,7 @@ def serve(port: int = 8501, mlflow_port: int = 5000, address: str = "127.0.0.1",
     found = importlib.util.find_spec("app")
     if found is None or importlib.util.find_spec("streamlit") is None:
         raise UserError("the app is not installed here; install it with `pip install -e .[app]` in Manasight's folder")
-    home = tracking.home().resolve()
-    home.mkdir(parents=True, exist_ok=True)
+    home = make_home().resolve()
     here = f"http://127.0.0.1:{mlflow_port}"
     mlflow = [
         *("-m", "mlflow", "server", "--host", address, "--port", str(mlflow_port), "--workers", "1"),
@@ -73,11 +75,17 @@ def serve(port: int = 8501, mlflow_port: int = 5000, address: str = "127.0.0.1",
 
 def require_free(address: str, port: int, option: str) -> None:
     """Raise UserError if something listens on the port already."""
+    if not 1 <= port <= 65535:
+        raise UserError(f"{port} is no port; give {option} a number from 1 to 65535")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was just given up counts as free
         try:
             probe.bind((address, port))
         except OSError as error:
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                raise UserError(f"'{address}' is no address of this machine; mend --address") from error
+            if isinstance(error, PermissionError):
+                raise UserError(f"you may not listen on port {port}; choose one above 1023 with {option}") from error
             raise UserError(
                 f"port {port} cannot be used ({error.strerror}); stop what runs there or choose another with {option}"
             ) from error

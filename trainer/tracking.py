@@ -3,21 +3,21 @@
 import hashlib
 import os
 import subprocess
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import mlflow
+import requests
+from filelock import FileLock
 from mlflow.exceptions import MlflowException
 
 from trainer.errors import UserError
+from trainer.home import home, make_home
 
 MODEL_NAME = os.environ.get("MANASIGHT_MODEL_NAME", "manasight")
-
-
-def home() -> Path:
-    """The folder of everything that runs leave behind: `MANASIGHT_HOME`, by default `./.manasight`."""
-    return Path(os.environ.get("MANASIGHT_HOME", ".manasight"))
 
 
 def connect() -> mlflow.MlflowClient:
@@ -27,17 +27,38 @@ def connect() -> mlflow.MlflowClient:
         UserError: if nobody answers there.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI")
+    # Two commands that make one new database at once would fail; a server looks after its own.
+    alone: AbstractContextManager = nullcontext()
     if not uri:
-        home().mkdir(parents=True, exist_ok=True)
-        uri = f"sqlite:///{home().resolve() / 'mlflow.db'}"
-    mlflow.set_tracking_uri(uri)
-    client = mlflow.MlflowClient()
+        uri = f"sqlite:///{make_home().resolve() / 'mlflow.db'}"
+        alone = FileLock(home() / "mlflow.db.lock")
+    elif uri.startswith(("http://", "https://")):
+        _knock(uri)
     try:
-        client.search_experiments(max_results=1)
+        with alone:
+            mlflow.set_tracking_uri(uri)
+            client = mlflow.MlflowClient()
+            client.search_experiments(max_results=1)
     except MlflowException as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"MLflow at '{uri}' does not answer: {reason}; check MLFLOW_TRACKING_URI") from error
     return client
+
+
+def _knock(uri: str) -> None:
+    """Refuse an address at which nobody listens: MLflow's own client would try for minutes, and say nothing.
+
+    MANASIGHT_PATIENCE is for how many seconds a job that nobody watches knocks again.
+    """
+    deadline = time.monotonic() + float(os.environ.get("MANASIGHT_PATIENCE") or 3)
+    while True:
+        try:
+            requests.get(uri, timeout=10)
+            return
+        except requests.RequestException as error:
+            if time.monotonic() > deadline or isinstance(error, requests.exceptions.InvalidURL):
+                raise UserError(f"nobody answers at '{uri}'; check MLFLOW_TRACKING_URI, or unset it") from error
+            time.sleep(1)
 
 
 def experiment_id(client: mlflow.MlflowClient, name: str) -> str:

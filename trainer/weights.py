@@ -30,7 +30,8 @@ def pretrained_state(weights: str) -> dict[str, Tensor]:
         return {f"backbone.{name}": tensor for name, tensor in state.items() if not name.startswith("fc.")}
     path = Path(weights)
     if not path.is_file():
-        raise UserError(f"there are no weights at '{path}'; give imagenet, none, a .pth file or a model.onnx")
+        here = "" if path.is_absolute() else f" below '{Path.cwd()}'"
+        raise UserError(f"there are no weights at '{path}'{here}; give imagenet, none, a .pth file or a model.onnx")
     if path.suffix == ".onnx":
         state = onnx_state(path)
         return {name: tensor for name, tensor in state.items() if not name.startswith("head.")}

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -104,7 +105,9 @@ def test_from_folder_to_champion(home, data, capsys):
     assert only_run().data.metrics["test_macro_f1"] == pytest.approx(evaluation["metrics"]["test"]["macro_f1"])
     assert pd.read_csv(folder / "evaluation" / "per_class.csv")["class"].tolist() == ["blue", "green", "red", "square"]
     logged = {entry.path for entry in client.list_artifacts(run.info.run_id, "evaluation")}
-    assert {"evaluation/confusion_matrices.png", "evaluation/predictions.png", "evaluation/per_class.json"} <= logged
+    pages = {"confusion_matrices.png", "predictions.png", "precision_recall.png", "reliability.png", "report.html"}
+    assert {f"evaluation/{name}" for name in (*pages, "per_class.json")} <= logged
+    assert only_run().data.metrics["temperature"] == pytest.approx(evaluation["temperature"])
 
     assert main(["export"]) == 0
     path = folder / "model.onnx"
@@ -162,10 +165,10 @@ def test_only_a_better_model_is_promoted(home, data, capsys):
     promote()
     printed = capsys.readouterr().out
     assert "version 1 stays champion" in printed
-    assert "is not better" in printed
+    assert "worse beyond noise" in printed
     assert client.get_model_version_by_alias("manasight", "champion").version in (1, "1")
 
-    promote(version=2, force=True)
+    promote(version=2, force="to see it beaten")
     assert client.get_model_version_by_alias("manasight", "champion").version in (2, "2")
     promote(version=1)
     assert client.get_model_version_by_alias("manasight", "champion").version in (1, "1")
@@ -231,6 +234,15 @@ def test_a_killed_run_goes_on_in_the_same_run(home, data, sign):
     assert state["global_step"] == 72
 
     assert main(["fit", "--resume"]) == 1  # finished: nothing to resume
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_a_training_of_few_steps_ends_well(home, data, steps):
+    """The one-cycle schedule divides by the length of its parts."""
+    few = {"trainer__max_epochs": "1", "trainer__limit_train_batches": str(steps), "trainer__limit_val_batches": "1"}
+    assert main(arguments(data, **few)) == 0
+    rates = tracking.connect().get_metric_history(only_run().info.run_id, "train_loss_epoch")
+    assert np.isfinite([point.value for point in rates]).all()
 
 
 def test_a_checkpoint_needs_neither_network_nor_weights(home, data, monkeypatch):
@@ -311,6 +323,19 @@ def test_decoded_images_are_kept_and_shared_with_workers(make_images):
     folder.loader = lambda path: pytest.fail(f"{path} was decoded again")
     for index in range(8):
         np.testing.assert_array_equal(images[index][0], expected[index])
+
+
+def test_a_seed_gives_the_same_batch_whatever_thread_is_first(make_images):
+    folder = MultiLabelImageFolder(make_images("data", {"red": 20, "blue": 20}))
+    images = PreparedImages(folder, (48, 36), Augmentation(), cache=True)
+    batches = []
+    for _ in range(2):
+        random.seed(7)
+        batches.append(images.__getitems__(list(range(40))))
+        images.dataset.loader = None  # the second batch comes from the cache
+    for (first, _), (second, _) in zip(*batches, strict=True):
+        np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(batches[0][0][0], images[0][0])
 
 
 def test_augmented_images_do_not_spoil_the_cache(make_images):

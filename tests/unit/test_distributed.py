@@ -1,0 +1,125 @@
+"""Several workers train one model under torchrun: one run, the same result, also when one of them is killed."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import pytest
+import torch
+
+from trainer import tracking
+from trainer.cli import main
+
+pytestmark = pytest.mark.slow
+
+SETS = ("red-square", "red", "green-square", "green", "blue-square", "blue")
+FIT = [
+    *("fit", "--resume", "auto", "--data.input_size=[48,36]", "--data.batch_size=8", "--data.workers=0"),
+    *("--model.weights=none", "--model.learning_rate=0.003", "--model.backbone_rate=1.0"),
+    *("--trainer.max_epochs=4", "--trainer.accelerator=cpu", "--trainer.log_every_n_steps=2"),
+]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MANASIGHT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def data(make_images: Callable[..., Path]) -> Path:
+    for seed, (part, count) in enumerate({"train": 24, "val": 8, "test": 8}.items()):
+        root = make_images(f"data/{part}", dict.fromkeys(SETS, count), seed=seed).parent
+    return root
+
+
+def torchrun(data: Path, port: int, *more: str) -> subprocess.Popen:
+    """Two workers on this machine; its output is read line by line."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes=1", "--nproc-per-node=2", "--max-restarts=2"]
+    meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=test"]
+    command = [*launcher, *meeting, "-m", "trainer.cli", *FIT, f"--data.root={data}", *more]
+    # As in the trainer's image: a shared store keeps the addresses of dead workers (pytorch#135712).
+    environment = os.environ | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+
+def runs() -> list[mlflow.entities.Run]:
+    client = tracking.connect()
+    return client.search_runs([client.get_experiment_by_name("manasight").experiment_id])
+
+
+def workers(launcher: int) -> list[int]:
+    """The processes that torchrun started, the first worker first."""
+    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+    environments = {int(pid): Path(f"/proc/{pid}/environ").read_bytes() for pid in children}
+    ranks = {pid: found[1] for pid, text in environments.items() if (found := re.search(rb"\0RANK=(\d)", text))}
+    return sorted(ranks, key=lambda pid: ranks[pid])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc to find the workers")
+@pytest.mark.parametrize(("rank", "sign"), [(0, signal.SIGKILL), (1, signal.SIGTERM)])
+def test_a_lost_worker_is_replaced_and_the_training_goes_on(home, data, find_port, rank, sign):
+    process = torchrun(data, find_port())
+    for line in process.stdout:
+        if line.startswith("epoch 2/"):
+            break
+    (last,) = (home / "runs").glob("*/checkpoints/last.ckpt")
+    while torch.load(last, weights_only=False)["epoch"] < 1:
+        time.sleep(0.05)
+    os.kill(workers(process.pid)[rank], sign)
+    rest = process.stdout.read()
+    assert process.wait(300) == 0, rest
+    assert "epoch 4/4" in rest
+    (run,) = runs()
+    assert run.info.status == "FINISHED"
+    assert rest.count(f"run: {run.info.run_id}") == 1  # the first worker, once more
+    state = torch.load(last, weights_only=False)
+    assert state["epoch"] == 3
+    assert state["global_step"] == 4 * 9  # 144 images, 8 for each of two workers
+
+    # The next pod finds nothing left to do, and the steps after the training find their run.
+    assert main([*FIT, f"--data.root={data}"]) == 0
+    assert len(runs()) == 1
+    assert main(["evaluate"]) == 0
+    figures = json.loads((home / "runs" / run.info.run_id / "evaluation" / "metrics.json").read_text())
+    assert figures["metrics"]["test"]["macro_f1"] > 0.8
+
+
+@pytest.mark.parametrize(("sign", "called"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")])
+def test_one_process_keeps_the_step_at_which_it_was_stopped(home, data, sign, called):
+    options = [*FIT, f"--data.root={data}", "--trainer.max_epochs=3", "--data.batch_size=2"]  # 72 steps in an epoch
+    process = subprocess.Popen([sys.executable, "-m", "trainer.cli", *options], stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("epoch 1/"):
+            break
+    client = tracking.connect()
+    run_id = runs()[0].info.run_id
+    while client.get_metric_history(run_id, "train_loss_step")[-1].step < 76:  # in the second epoch, for certain
+        time.sleep(0.05)
+    process.send_signal(sign)
+    assert process.stdout.read().count(f"stopped by {called}") == 1
+    assert process.wait(60) == 75
+    (last,) = (home / "runs").glob("*/checkpoints/last.ckpt")
+    step = torch.load(last, weights_only=False)["global_step"]
+    assert 72 < step < 144
+    assert main(options) == 0
+    assert torch.load(last, weights_only=False)["global_step"] == 3 * 72
+    points = client.get_metric_history(run_id, "val_macro_f1")
+    assert [point.step for point in points] == [71, 143, 215]
+
+
+def test_auto_starts_anew_where_a_run_was_killed_before_it_began(home, data):
+    (home / "runs" / "0123").mkdir(parents=True)
+    (home / "runs" / "latest").write_text("0123")
+    assert main([*FIT, f"--data.root={data}", "--trainer.max_epochs=1"]) == 0
+    assert len(runs()) == 1

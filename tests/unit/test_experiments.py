@@ -1,0 +1,116 @@
+"""The three experiments in one command, and pictures of where the winner looks."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from trainer import tracking
+from trainer.cli import main
+from trainer.comparison import command
+from trainer.explain import correlation
+from trainer.network import MultiLabelResNet
+
+pytestmark = pytest.mark.slow
+
+SETS = ("red-square", "red", "blue-square", "blue")
+
+
+@pytest.fixture
+def data(make_images: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MANASIGHT_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    torch.save(MultiLabelResNet(1).backbone.state_dict(), tmp_path / "resnet18.pth")
+    for seed, (part, count) in enumerate({"train": 12, "val": 4, "test": 4}.items()):
+        root = make_images(f"data/{part}", dict.fromkeys(SETS, count), seed=seed).parent
+    return root
+
+
+def experiments(data: Path, *more: str, weights: str = "resnet18.pth") -> int:
+    options = ["--data.input_size=[64,48]", "--data.workers=0", "--trainer.accelerator=cpu", "--trainer.max_epochs=2"]
+    return main(["experiments", "--data", str(data), "--model.weights", weights, *options, *more])
+
+
+def test_three_runs_a_table_and_a_winner(data, tmp_path, capsys):
+    assert experiments(data) == 0
+    printed = capsys.readouterr().out
+    client = tracking.connect()
+    experiment = client.get_experiment_by_name("comparison")
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    assert sorted(runs) == ["finetune", "frozen", "scratch"]
+    weights = {name: run.data.params["model.weights"] for name, run in runs.items()}
+    assert weights == {"frozen": "resnet18.pth", "finetune": "resnet18.pth", "scratch": "none"}
+    assert {run.data.params["data.input_size"] for run in runs.values()} == {"(64, 48)"}
+    assert len({run.data.tags["manasight.data_fingerprint"] for run in runs.values()}) == 1
+
+    folder = tmp_path / "home" / "experiments" / "comparison"
+    table = pd.read_csv(folder / "comparison.csv", index_col="experiment")
+    assert table.loc["finetune", "original_accuracy"] == 0.999
+    for name, run in runs.items():
+        assert run.info.status == "FINISHED"
+        assert table.loc[name, "macro_f1"] == pytest.approx(run.data.metrics["test_macro_f1"], abs=1e-4)
+        assert table.loc[name, "minutes"] == pytest.approx(run.data.metrics["train_seconds"] / 60, abs=1e-4)
+        logged = {entry.path for entry in client.list_artifacts(run.info.run_id, "comparison")}
+        assert {"comparison/comparison.csv", "comparison/comparison.html"} <= logged
+    page = (folder / "comparison.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    assert "resnet18.pth" in page
+
+    # The winner on the validation split, and it alone, is registered and champion.
+    winner = table["val_macro_f1"].astype(float).idxmax()
+    assert f"best on the validation split: {winner}" in printed
+    (version,) = client.search_model_versions("name = 'manasight'")
+    assert version.run_id == runs[winner].info.run_id
+    assert int(client.get_model_version_by_alias("manasight", "champion").version) == int(version.version)
+
+    # Again with --resume: nothing is trained anew.
+    assert experiments(data, "--resume") == 0
+    assert capsys.readouterr().out.count("has finished") == 3
+    assert len(client.search_runs([experiment.experiment_id])) == 3
+
+    # Where the winner looks.
+    assert main(["explain", "--run", runs[winner].info.run_id, "--count", "2", "--labels", "red"]) == 0
+    assert "over 2 maps" in capsys.readouterr().out
+    figures = client.get_run(runs[winner].info.run_id).data.metrics
+    assert figures["explanation_agreement"] > 0.999
+    (logged,) = client.list_artifacts(runs[winner].info.run_id, "explanations")
+    assert logged.path == "explanations/explanations.png"
+    assert main(["explain", "--labels", "green"]) == 1
+    assert "the model knows no label 'green'; it knows blue, red, square" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--trainer.max_epoks=3"], "did you mean '--trainer.max_epochs'?"),
+        (["--dat", "x"], "ambiguous option: --dat"),
+        (["--data.batch_size=0"], "batch_size 0 is too small"),
+    ],
+)
+def test_a_mistake_shows_before_any_training(data, tmp_path, capsys, more, says):
+    assert experiments(data, *more) == 1
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "home" / "runs").exists()
+
+
+def test_data_must_be_named(capsys):
+    assert main(["experiments"]) == 1
+    assert "required: --data" in capsys.readouterr().err
+
+
+def test_maps_that_are_proportional_agree_and_others_do_not():
+    one = np.random.default_rng(0).normal(size=(3, 4))
+    assert correlation([one, one], [3 * one + 1, 0.1 * one]) == pytest.approx(1)
+    assert correlation([one, one], [one, -one]) == pytest.approx(-1)  # the lowest counts
+    assert np.isnan(correlation([np.ones((1, 1))], [np.ones((1, 1))]))
+
+
+def test_only_scratch_keeps_its_own_weights():
+    import argparse
+
+    options = argparse.Namespace(data="d", weights="w.pth", experiment="e")
+    assert "w.pth" not in command("scratch", options, [])
+    assert command("frozen", options, ["--seed", "1"])[-4:] == ["--model.weights", "w.pth", "--seed", "1"]

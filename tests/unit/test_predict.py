@@ -1,0 +1,95 @@
+"""Batch prediction: folders, patterns, S3; CSV and Parquet; what cannot be read is listed."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from s3_server import s3_server
+
+from trainer.cli import main
+
+
+@pytest.fixture
+def model(tmp_path: Path, tiny_model: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(tiny_model(metadata={"thresholds": [0.5, 0.5, 0.999999]}))
+    return path
+
+
+@pytest.fixture
+def images(make_images: Callable[..., Path]) -> Path:
+    root = make_images("pictures", {"red": 20, "green": 3, "blue": 2}, size=(48, 32))
+    (root / "red" / "broken.png").write_bytes(b"not a picture")
+    (root / "notes.txt").write_text("no picture either")
+    return root
+
+
+def test_a_folder_becomes_a_table_with_a_column_per_label(model, images, capsys):
+    assert main(["predict", str(images), "--model", str(model)]) == 0
+    printed = capsys.readouterr().out
+    assert "left out 1 unreadable images" in printed
+    assert "red/broken.png: cannot identify image file" in printed
+    table = pd.read_csv("predictions.csv", keep_default_na=False)
+    assert table.columns.tolist() == ["file", "labels", "red", "green", "blue"]
+    assert len(table) == 25
+    assert table["file"].tolist() == sorted(table["file"])  # order survives the threads
+    expected = {"red": "red", "green": "green", "blue": ""}  # blue's threshold is out of reach
+    assert [expected[Path(row.file).parent.name] for row in table.itertuples()] == table["labels"].tolist()
+
+
+def test_parquet_holds_the_same(model, images):
+    assert main(["predict", str(images), "--model", str(model)]) == 0
+    assert main(["predict", str(images), "--model", str(model), "--out", "table.parquet", "--workers", "1"]) == 0
+    found = pd.read_parquet("table.parquet")
+    expected = pd.read_csv("predictions.csv", keep_default_na=False)
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False, atol=1e-6)
+    assert found["red"].dtype == np.float32
+    assert not list(Path().glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "count"), [("pictures/**/*.png", 25), ("pictures/*/000.png", 3), ("pictures/gre?n/*", 3)]
+)
+def test_a_pattern_names_images(model, images, pattern, count):
+    assert main(["predict", pattern, "--model", str(model)]) == 0
+    assert len(pd.read_csv("predictions.csv")) == count
+
+
+def test_only_unreadable_images_are_an_empty_table(model, images):
+    assert main(["predict", str(images / "red" / "broken.png"), "--model", str(model)]) == 0
+    assert pd.read_csv("predictions.csv").empty
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["pictures/*.gif"], "there are no images at 'pictures/*.gif'"),
+        (["nowhere"], "there is no 'nowhere'"),
+        (["pictures", "--out", "table.xlsx"], "'table.xlsx' is neither .csv nor .parquet"),
+        (["pictures", "--workers", "0"], "--workers 0 decodes nothing"),
+        (["pictures", "--model", "gone.onnx"], "there is no model at 'gone.onnx'"),
+        (["s3:///x"], "'s3:///x' is no place in S3"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_no_table(model, images, capsys, args, says):
+    assert main(["predict", *(["--model", str(model)] if "--model" not in args else []), *args]) == 1
+    assert says in capsys.readouterr().err
+    assert not list(Path().glob("*.csv")) + list(Path().glob("*.parquet"))
+
+
+@pytest.mark.slow
+def test_images_in_s3_are_labelled_under_their_addresses(model, images, tmp_path, monkeypatch, capsys):
+    with s3_server(tmp_path / "s3") as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        assert main(["data", "push", str(images), "s3://data/some/pictures"]) == 0
+        assert main(["predict", "s3://data/some/pictures/", "--model", str(model)]) == 0
+        table = pd.read_csv("predictions.csv")
+        assert len(table) == 25
+        assert table["file"][0] == "s3://data/some/pictures/blue/000.png"
+        assert "s3://data/some/pictures/red/broken.png: cannot identify" in capsys.readouterr().out
+        assert main(["predict", "s3://data/nothing", "--model", str(model)]) == 1
+        assert "there is nothing at 's3://data/nothing'" in capsys.readouterr().err

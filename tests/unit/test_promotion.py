@@ -1,0 +1,216 @@
+"""Promotion: who becomes champion, who does not, and what the registry remembers of it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trainer import tracking
+from trainer.cli import main
+from trainer.data.folder import MultiLabelImageFolder
+from trainer.errors import UserError
+from trainer.export import register_model
+from trainer.metrics import compare
+from trainer.onnx_file import OnnxClassifier
+from trainer.promote import HISTORY, answers, promote
+
+CLASSES = ["red", "green", "blue"]  # in the order of the tiny model's channels
+
+
+@pytest.fixture
+def data(make_images: Callable[..., Path]) -> Path:
+    return make_images("data/test", dict.fromkeys(CLASSES, 20), size=(24, 16)).parent
+
+
+@pytest.fixture
+def register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Callable[..., bytes]) -> Callable[..., str]:
+    """A function that registers a tiny model, and returns its version."""
+    monkeypatch.setenv("MANASIGHT_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+    def make(**changed: object) -> str:
+        client = tracking.connect()
+        run = client.create_run(tracking.experiment_id(client, "manasight"))
+        path = tmp_path / "model.onnx"
+        path.write_bytes(tiny_model(metadata={"run_id": run.info.run_id} | changed))
+        return register_model(run.info.run_id, path)
+
+    return make
+
+
+def champion() -> int:
+    client = tracking.connect()
+    return int(client.get_model_version_by_alias("manasight", "champion").version)
+
+
+def history() -> list[dict]:
+    tags = tracking.connect().get_registered_model("manasight").tags
+    return [json.loads(tags[key]) for key in sorted(tags) if key.startswith(HISTORY)]
+
+
+def threshold_that_misses(data: Path, count: int) -> list[float]:
+    """Thresholds with which the tiny model misses so many of the red images."""
+    path = Path("model.onnx")
+    split = MultiLabelImageFolder(data / "test", classes=CLASSES)
+    images = np.stack([np.asarray(split[index][0]) for index in range(len(split))])
+    red = OnnxClassifier(path)(images)[split.targets[:, 0].numpy() > 0.5, 0]
+    return [float(np.sort(red)[count - 1 : count + 1].mean()), 0.5, 0.5]
+
+
+def test_a_paired_bootstrap_tells_noise_from_difference():
+    rng = np.random.default_rng(1)
+    truth = rng.random((400, 5)) < 0.3
+    noisy = [truth ^ (rng.random(truth.shape) < share) for share in (0.02, 0.02, 0.1)]
+    alike, apart = compare(noisy[0], noisy[1], truth), compare(noisy[0], noisy[2], truth)
+    assert alike.interval[0] < 0 < alike.interval[1]
+    assert apart.interval[0] > 0
+    assert apart.difference == pytest.approx(apart.new - apart.old)
+    assert compare(noisy[2], noisy[0], truth).interval[1] < 0
+    assert compare(noisy[0], noisy[0], truth).interval == (0, 0)  # paired: the same answers have no difference at all
+    assert apart == compare(noisy[0], noisy[2], truth)  # the same seed, the same interval
+
+
+def test_its_macro_f1_is_that_of_the_reports():
+    import torch
+
+    from trainer.metrics import measure
+
+    rng = np.random.default_rng(2)
+    truth, found = rng.random((50, 4)) < 0.3, rng.random((50, 4)) < 0.3
+    truth[:, 3] = found[:, 3] = False  # a class that nobody has
+    expected = measure(torch.from_numpy(found).float(), torch.from_numpy(truth))["macro_f1"]
+    assert compare(found, truth, truth).new == pytest.approx(expected)
+
+
+@pytest.mark.slow
+def test_a_worse_candidate_stays_below_the_champion(register, data, capsys):
+    register()
+    promote(data=data)
+    assert "there was no champion" in capsys.readouterr().out
+    register(thresholds=threshold_that_misses(data, 1))
+    promote(data=data)
+    printed = capsys.readouterr().out
+    assert "version 1 stays champion" in printed
+    assert "(within noise" in printed
+    register(thresholds=[0.99999] * 3)
+    promote(data=data)
+    assert "(worse beyond noise" in capsys.readouterr().out
+    assert champion() == 1
+    assert [entry["version"] for entry in history()] == [1]
+
+
+@pytest.mark.slow
+def test_within_noise_the_better_figure_wins(register, data, capsys):
+    register()
+    register(thresholds=threshold_that_misses(data, 1))
+    promote(version=2, data=data)
+    promote(version=1, data=data)
+    assert champion() == 1
+    assert "(within noise" in capsys.readouterr().out
+    first, second = history()
+    assert (first["version"], first["former"]) == (2, None)
+    assert (second["version"], second["former"]) == (1, 2)
+    assert "against" in second["reason"]
+    assert second["at"] >= first["at"]
+
+
+@pytest.mark.slow
+def test_force_needs_a_reason_which_is_kept(register, data, capsys):
+    register()
+    promote(data=data)
+    register(classes=["black", "green", "red"])
+    with pytest.raises(UserError, match=r"knows \['black', 'green', 'red'\], champion 1 .*promote with --force REASON"):
+        promote(data=data)
+    assert main(["promote", "--force", " "]) == 1
+    assert "--force needs a reason" in capsys.readouterr().err
+    assert main(["promote", "--force"]) == 1
+    assert champion() == 1
+    assert main(["promote", "--force", "blue was a mistake"]) == 0
+    assert champion() == 2
+    assert history()[-1]["reason"] == "forced: blue was a mistake"
+    assert history()[-1]["former"] == 1
+    version = tracking.connect().get_model_version("manasight", "2")
+    assert version.tags["manasight.promoted"] == "forced: blue was a mistake"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"format": 2}, "has format 2, this version reads format 1"),
+        ({"thresholds": [0.5]}, "has 1 thresholds for 3 classes"),
+        ({"input_size": [25, 16]}, "a test inference failed"),
+        ({"classes": ["red", "green"], "thresholds": [0.5, 0.5]}, "do not fit 2 classes"),
+    ],
+)
+def test_a_file_that_fails_its_check_is_refused_even_by_force(register, data, monkeypatch, changed, says):
+    register()
+    promote(data=data)
+    if "format" in changed:  # the present version would not even register it
+        version = register()
+        spoil(version, lambda path: path.write_bytes(path.read_bytes().replace(b"format\x12\x011", b"format\x12\x012")))
+        tracking.connect().delete_model_version_tag("manasight", version, "manasight.sha256")
+    else:
+        register(**changed)
+    for force in (None, "I know better"):
+        with pytest.raises(UserError, match=f"version 2 fails its check: .*{says}"):
+            promote(data=data, force=force)
+    assert champion() == 1
+
+
+def spoil(version: str, change: Callable[[Path], object]) -> None:
+    """Change a registered version's file where the registry keeps it."""
+    client = tracking.connect()
+    uri = client.get_model_version_download_uri("manasight", version)
+    change(Path(uri.removeprefix("file://")) / "model.onnx")
+
+
+@pytest.mark.slow
+def test_a_damaged_file_is_refused(register, data):
+    version = register()
+    spoil(version, lambda path: path.write_bytes(path.read_bytes() + b"\0"))
+    with pytest.raises(UserError, match="version 1 is damaged: it has not the SHA-256"):
+        promote(data=data)
+    spoil(version, lambda path: path.unlink())
+    with pytest.raises(UserError, match="version 1 fails its check: there is no model at"):
+        promote(data=data)
+
+
+KILLED = """
+import os, signal, sys
+import mlflow
+from trainer.cli import main
+
+mlflow.MlflowClient.set_registered_model_alias = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_a_promotion_that_is_killed_is_done_again(register, data):
+    register()
+    promote(data=data)
+    register(thresholds=threshold_that_misses(data, 2))
+    register(thresholds=threshold_that_misses(data, 1))
+    promote(version=2, data=data, force="a worse one, to be beaten")
+    command = [sys.executable, "-c", KILLED, "promote", "--data", str(data)]
+    assert subprocess.run(command, env=os.environ, capture_output=True).returncode == -signal.SIGKILL
+    assert champion() == 2  # the app still finds a champion that is in order
+    promote(data=data)
+    assert champion() == 3
+    assert [(entry["version"], entry["former"]) for entry in history()] == [(1, None), (2, 1), (3, 2)]
+
+
+def test_answers_are_those_of_the_models_own_thresholds(tmp_path, tiny_model, data):
+    path = tmp_path / "model.onnx"
+    split = MultiLabelImageFolder(data / "test", classes=CLASSES)
+    path.write_bytes(tiny_model())
+    np.testing.assert_array_equal(answers(OnnxClassifier(path), split), split.targets.numpy() > 0.5)
+    path.write_bytes(tiny_model(metadata={"thresholds": [0.5, 0.5, 0.99999]}))
+    assert not answers(OnnxClassifier(path), split)[:, 2].any()

@@ -1,0 +1,157 @@
+"""`manasight experiments`: frozen, finetune and scratch on one split, compared with each other and the original."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import mlflow
+import pandas as pd
+
+from trainer import fit, pictures, tracking
+from trainer.errors import UserError
+from trainer.evaluate import load_run
+from trainer.export import evaluation_of, export, register_model
+from trainer.page import Section, save_page
+from trainer.promote import promote
+
+FOLDER = Path(__file__).with_name("experiments")
+NAMES = ("frozen", "finetune", "scratch")
+# What the original project published: 1,894 scans of seven core sets, 50 epochs at 445×312 on an M1 Max.
+ORIGINAL = {
+    "frozen": {"accuracy": 0.945, "precision": 0.902, "recall": 0.874, "minutes": 5.2},
+    "finetune": {"accuracy": 0.999, "precision": 0.999, "recall": 0.999, "minutes": 11.2},
+    "scratch": {"accuracy": 0.925, "precision": 0.845, "recall": 0.844, "minutes": 11.1},
+}
+FIGURES = ("accuracy", "precision", "recall", "macro_f1", "map", "exact_match", "calibration_error")
+HELP = """Train frozen, finetune and scratch on the same split, compare them and promote the best.
+
+They become three runs of one MLflow experiment, each evaluated and exported. The best on the validation split is
+registered and promoted if it beats the champion. The comparison, as CSV and as a page with charts, is logged to all
+three. Every other option of `manasight fit` is passed on to all three, as in --trainer.max_epochs 5."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Argparse's parser without its screen of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the options.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(f"{message}; see `{self.prog} --help`")
+
+
+def main(args: list[str], prog: str = "manasight experiments") -> int:
+    """Run and compare the experiments. Returns 0, or the status of a training that was stopped early."""
+    parser = Parser(prog=prog, description=HELP, allow_abbrev=False, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="the folder of splits")
+    parser.add_argument("--experiment", default="comparison", metavar="NAME", help="MLflow experiment")
+    parser.add_argument(
+        "--model.weights",
+        dest="weights",
+        default="imagenet",
+        help="where frozen and finetune start: imagenet, a ResNet18 .pth file, or a model.onnx (default: imagenet)",
+    )
+    parser.add_argument("--resume", action="store_true", help="keep what is trained already, go on with the rest")
+    options, rest = parser.parse_known_args(args)
+    commands = {name: command(name, options, rest) for name in NAMES}
+    checker = fit.build_parser(prog)
+    for words in commands.values():
+        checker.instantiate(checker.parse_args(words))  # all mistakes before any training
+    client = tracking.connect()
+    experiment = tracking.experiment_id(client, options.experiment)
+    runs = {}
+    for name, words in commands.items():
+        print(f"{name}:")
+        known = newest_run(client, experiment, name) if options.resume else None
+        if known is None or known.info.status != "FINISHED":
+            status = fit.main(words if known is None else ["--resume", known.info.run_id], prog)
+            if status:
+                print(f"go on with all of it: {prog} --resume and the same options")
+                return status
+            runs[name] = tracking.find_run("latest")
+        else:
+            runs[name] = known.info.run_id
+            print(f"run {runs[name]} has finished")
+        export(runs[name], register=False)
+    folder = tracking.home() / "experiments" / options.experiment
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = {name: row(client, run_id) for name, run_id in runs.items()}
+    winner = max(rows, key=lambda name: rows[name]["val_macro_f1"])
+    table = compare(rows)
+    write(client, folder, table, runs, winner, options)
+    print(f"\n{table.to_string(float_format='{:.3f}'.format, na_rep='')}\n\nbest on the validation split: {winner}")
+    version = register_model(runs[winner], tracking.run_folder(runs[winner]) / "model.onnx")
+    promote(version=int(version))
+    print(f"results: {folder / 'comparison.html'}")
+    return 0
+
+
+def command(name: str, options: argparse.Namespace, rest: list[str]) -> list[str]:
+    """The arguments of `manasight fit` for one experiment. Only `scratch` keeps the weights that its file names."""
+    words = ["--config", str(FOLDER / f"{name}.yaml"), "--experiment", options.experiment, "--name", name]
+    words += ["--data.root", str(options.data)]
+    return words + ([] if name == "scratch" else ["--model.weights", options.weights]) + rest
+
+
+def newest_run(client: mlflow.MlflowClient, experiment: str, name: str) -> mlflow.entities.Run | None:
+    """The run of an experiment that was begun last and can be gone on with here."""
+    order = ["attributes.start_time DESC"]
+    found = client.search_runs([experiment], f"attributes.run_name = '{name}'", order_by=order)
+    return next((run for run in found if (tracking.run_folder(run.info.run_id) / "config.yaml").is_file()), None)
+
+
+def row(client: mlflow.MlflowClient, run_id: str) -> dict[str, Any]:
+    """A run's line in the table: figures of the test split at 0.5, the time that training took, how far it went."""
+    metrics = evaluation_of(load_run(run_id))["metrics"]
+    logged = client.get_run(run_id).data.metrics
+    return {
+        **{name: metrics["test"][name] for name in FIGURES},
+        "val_macro_f1": metrics["val"]["macro_f1"],
+        "minutes": logged["train_seconds"] / 60,
+        "epochs": len({point.step for point in client.get_metric_history(run_id, "val_macro_f1")}),
+        "run": run_id[:8],
+    }
+
+
+def compare(rows: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """The table: each experiment with what the original published of it."""
+    table = pd.DataFrame(rows).T.infer_objects()
+    published = pd.DataFrame(ORIGINAL).T.add_prefix("original_")
+    table = table.join(published)
+    table.index.name = "experiment"
+    return table
+
+
+def write(
+    client: mlflow.MlflowClient,
+    folder: Path,
+    table: pd.DataFrame,
+    runs: Mapping[str, str],
+    winner: str,
+    options: argparse.Namespace,
+) -> None:
+    """Write the comparison as CSV, as charts and as a page, and log it to every run."""
+    table.round(4).to_csv(folder / "comparison.csv")
+    histories = {
+        name: [point.value for point in client.get_metric_history(run_id, "val_macro_f1")]
+        for name, run_id in runs.items()
+    }
+    charts = [folder / "figures.png", folder / "epochs.png"]
+    pictures.save_bars(table, ("accuracy", "precision", "recall", "minutes"), charts[0])
+    pictures.save_epochs(histories, charts[1])
+    started = f"frozen and finetune started from {options.weights}"
+    note = (
+        f"Macro averages on the test split at a threshold of 0.5; {started}. Best on the validation split: {winner}. "
+        "The original's figures are of 1,894 scans, its minutes of another machine and of 50 epochs at 445×312."
+    )
+    sections = [
+        Section("Figures", note, table),
+        Section("Beside the original", "Dark: here; light: as published.", None, charts[:1]),
+        Section("Epoch by epoch", "Macro F1 on the validation split.", None, charts[1:]),
+    ]
+    save_page("Three experiments", options.data.resolve().name, sections, folder / "comparison.html")
+    for run_id in runs.values():
+        client.log_artifacts(run_id, str(folder), "comparison")

@@ -1,0 +1,79 @@
+"""Command-line options whose mistakes are answered in one sentence."""
+
+import difflib
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+from trainer.errors import UserError
+
+# How jsonargparse says that a value has the wrong type.
+WRONG_TYPE = re.compile(r'Parser key "(?P<key>[^"]+)":(?P<why>.*?)(?:Got value|Given value): (?P<value>.*)', re.DOTALL)
+KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "NoneType": "null", "str": "a text"}
+
+
+class Parser(ArgumentParser):
+    """jsonargparse's parser without its screens of usage and Python's type names."""
+
+    def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Namespace:
+        """Parse; YAML files are looked at first, since jsonargparse does not say which one is at fault."""
+        args = list(sys.argv[1:] if args is None else args)
+        for position, arg in enumerate(args):
+            if arg == "--config" and position + 1 < len(args):
+                check_yaml(args[position + 1])
+            elif arg.startswith("--config="):
+                check_yaml(arg.partition("=")[2])
+        return super().parse_args(args, *rest, **options)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Say what is wrong with the options.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(f"{self._sentence(str(message).strip())}; see `{self.prog} --help`")
+
+    def _sentence(self, message: str) -> str:
+        unknown = re.search(r"[Uu]nrecognized arguments: (\S+)|does not accept option '([^']+)'", message)
+        if unknown:
+            name = (unknown[1] or "--" + unknown[2]).partition("=")[0]
+            known = [option for option in self._option_string_actions if option.startswith("--")]
+            near = difflib.get_close_matches(name, known, 1)
+            return f"there is no option '{name}'" + (f", did you mean '{near[0]}'?" if near else "")
+        wrong = WRONG_TYPE.search(message)
+        if wrong:
+            kinds = re.findall(r"Expected an? <class '(\w+)'>", wrong["why"])
+            choices = re.findall(r"Literal\[([^\]]*)\]", wrong["why"])
+            expected = [KINDS[kind] for kind in dict.fromkeys(kinds) if kind in KINDS]
+            if {"tuple", "list"} & set(kinds) or "Expected a tuple with" in wrong["why"]:
+                usual = getattr(self._option_string_actions.get(f"--{wrong['key']}"), "default", None)
+                shown = ",".join(map(str, usual)) if usual and isinstance(usual, tuple | list) else "1,2"
+                expected = [f"a list in brackets, as in [{shown}]"]
+            expected += [f"one of {choice}" for choice in choices]
+            value = wrong["value"].strip().splitlines()[0]
+            if expected:
+                return f"--{wrong['key']} takes {' or '.join(expected)}, not '{value}'"
+        return " ".join(message.split())
+
+
+def check_yaml(path: str) -> None:
+    """Refuse a file of options that is none.
+
+    Raises:
+        UserError: naming file and line.
+    """
+    try:
+        found = yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise UserError(f"there is no file '{path}'") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"'{path}' is no YAML{where}: {getattr(error, 'problem', None) or error}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"'{path}' holds no options; write them as `name: value`, one per line")

@@ -1,0 +1,56 @@
+"""Writes reports as one HTML page that needs no other file: text, tables, pictures."""
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from jinja2 import Environment
+
+TEMPLATE = Path(__file__).with_name("page.html")
+
+
+class Section(NamedTuple):
+    """A part of a page.
+
+    Attributes:
+        title: its heading.
+        note: what a reader needs to know, as plain text.
+        table: rows with names, figures rounded by the page.
+        pictures: PNG files.
+    """
+
+    title: str
+    note: str = ""
+    table: pd.DataFrame | None = None
+    pictures: Sequence[Path] = ()
+
+
+def save_page(title: str, subtitle: str, sections: Sequence[Section], path: Path) -> None:
+    """Write a page as a whole or not at all."""
+    shown = [
+        {
+            "title": section.title,
+            "note": section.note,
+            "columns": [] if section.table is None else list(section.table.columns),
+            "rows": []
+            if section.table is None
+            else [(name, *map(_cell, row)) for name, *row in section.table.itertuples()],
+            "pictures": [base64.b64encode(picture.read_bytes()).decode() for picture in section.pictures],
+        }
+        for section in sections
+    ]
+    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+        TEMPLATE.read_text("utf-8")
+    )
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(template.render(title=title, subtitle=subtitle, sections=shown), "utf-8")
+    temporary.replace(path)
+
+
+def _cell(value: object) -> str:
+    """A table's value as text; nothing for one that is not there."""
+    if value is None or (isinstance(value, float) and value != value):  # NaN is not itself
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
