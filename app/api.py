@@ -25,6 +25,10 @@ MAX_IMAGES = 32
 # Requests at once; further ones are told to come back instead of piling up in memory.
 MAX_REQUESTS = 64
 MAX_SECONDS = 60.0
+# Without a byte of a request's body: connections that send nothing must not keep the others out.
+MAX_SILENCE = 10.0
+# Bytes of all requests that are under way: each is held two or three times over until it is answered.
+MAX_HELD = 2 * MAX_BODY
 
 # The buckets of Prometheus's histogram of request times, in seconds.
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -49,7 +53,7 @@ class Counters:
 
     def __init__(self) -> None:
         """Everything starts at zero."""
-        self.active = 0
+        self.active = self.held = 0
         self.statuses: Counter[int] = Counter()
         self.images: Counter[str] = Counter()
         self.buckets = [0] * len(BUCKETS)
@@ -100,6 +104,7 @@ async def predict(request: Request) -> Response:
     """Labels and probabilities of the pictures in the request, or with `?heatmap=label` the heat map of one as PNG."""
     started = time.perf_counter()
     counters.active += 1
+    request.state.held = 0
     try:
         async with asyncio.timeout(MAX_SECONDS):
             if counters.active > MAX_REQUESTS:
@@ -121,6 +126,7 @@ async def predict(request: Request) -> Response:
         response = JSONResponse({"error": "The client went away."}, 400)
     finally:
         counters.active -= 1
+        counters.held -= request.state.held
     counters.record(response.status_code, time.perf_counter() - started)
     return response
 
@@ -191,9 +197,9 @@ async def _read_pictures(request: Request) -> list[tuple[str, bytes]]:
     try:
         form = await _InMemoryParser(request.headers, once(), max_files=MAX_IMAGES, max_fields=8).parse()
     except MultiPartException as error:
-        too_many = "Too many" in error.message
-        sentence = f"At most {MAX_IMAGES} pictures are read at once." if too_many else error.message
-        raise RequestError(413 if too_many else 422, sentence) from error
+        if "Too many files" in error.message:
+            raise RequestError(413, f"At most {MAX_IMAGES} pictures are read at once.") from error
+        raise RequestError(422, error.message) from error
     files = [value for _, value in form.multi_items() if not isinstance(value, str)]
     if not files:
         raise RequestError(422, "The form has no file; send each picture as a file part.")
@@ -203,11 +209,22 @@ async def _read_pictures(request: Request) -> list[tuple[str, bytes]]:
 async def _read_body(request: Request) -> bytes:
     """The body, given up as soon as it is larger than allowed, whatever its header says."""
     body = bytearray()
-    async for piece in request.stream():
+    pieces = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout(MAX_SILENCE):
+                piece = await anext(pieces, None)
+        except TimeoutError:
+            raise RequestError(408, f"Nothing of the request arrived for {MAX_SILENCE:.0f} seconds.") from None
+        if piece is None:
+            return bytes(body)
         body += piece
         if len(body) > MAX_BODY:
             raise RequestError(413, f"At most {MAX_BODY // 1024**2} MB are read in one request.")
-    return bytes(body)
+        counters.held += len(piece)
+        request.state.held += len(piece)
+        if counters.held > MAX_HELD:
+            raise RequestError(429, "Requests of many megabytes are being answered already; try again in a second.")
 
 
 async def _predict_one(served: Served, data: bytes) -> tuple[Image.Image, Prediction]:
@@ -274,10 +291,34 @@ def _as_json(served: Served, prediction: Prediction) -> dict[str, Any]:
     }
 
 
-routes = [
-    Route("/ready", ready),
-    Route("/metrics", metrics),
-    Route("/api/model", model),
-    Route("/api/openapi.json", openapi),
-    Route("/api/predict", predict, methods=["POST"]),
-]
+async def no_such_path(request: Request) -> JSONResponse:
+    """404 below /api; without it Streamlit would answer with the page."""
+    return JSONResponse({"error": f"There is no {request.url.path}; /api/openapi.json says what there is."}, 404)
+
+
+async def wrong_method(request: Request) -> JSONResponse:
+    """405 with the methods that the path has; without it Streamlit would answer with the page."""
+    allowed = next(method for path, (method, _) in ENDPOINTS.items() if request.url.path.endswith(path))
+    also = ", HEAD" if allowed == "GET" else ""
+    sentence = f"{request.url.path} takes {allowed}, not {request.method}."
+    return JSONResponse({"error": sentence}, 405, {"Allow": allowed + also})
+
+
+ENDPOINTS = {
+    "/ready": ("GET", ready),
+    "/metrics": ("GET", metrics),
+    "/api/model": ("GET", model),
+    "/api/openapi.json": ("GET", openapi),
+    "/api/predict": ("POST", predict),
+}
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+
+
+def routes(base: str) -> list[Route]:
+    """The program interface at the root, where probes look, and below the page's base path if it has one."""
+    found = []
+    for prefix in {"", base and f"/{base}"}:
+        found += [Route(prefix + path, endpoint, methods=[method]) for path, (method, endpoint) in ENDPOINTS.items()]
+        found += [Route(prefix + path, wrong_method, methods=METHODS) for path in ENDPOINTS]
+        found.append(Route(prefix + "/api/{path:path}", no_such_path, methods=METHODS))
+    return found

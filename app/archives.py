@@ -11,6 +11,8 @@ from pathlib import PurePosixPath
 from app.images import MAX_BYTES, ImageError, decode
 
 MAX_MEMBERS = 1000
+# Bytes of a zip's list of contents, which Python reads whole before it can be asked for anything.
+MAX_DIRECTORY = 4 * 1024**2
 # All pictures of one zip together, as they are read and not as the zip says.
 MAX_UNPACKED = 400 * 1024**2
 # What the trainer's folders read; anything else is written as PNG.
@@ -38,6 +40,9 @@ def unpack(data: bytes) -> Iterator[tuple[str, bytes | ImageError]]:
         ArchiveError: if the zip is damaged, or larger than is read here.
     """
     try:
+        end = zipfile._EndRecData(io.BytesIO(data))  # no public function reads the end without the list
+        if end and end[zipfile._ECD_SIZE] > MAX_DIRECTORY:
+            raise ArchiveError(f"The zip's list of contents is too long; at most {MAX_MEMBERS} files are read.")
         archive = zipfile.ZipFile(io.BytesIO(data))
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
         raise ArchiveError("The zip is damaged.") from error

@@ -1,6 +1,7 @@
 """Turns the bytes of a picture, whatever they are, into an upright RGB image or one sentence that says why not."""
 
 import io
+import re
 import threading
 import warnings
 from contextlib import nullcontext
@@ -25,6 +26,9 @@ MAX_JPEG_SCANS = 64
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "ICO")
 EXTENSIONS = ("jpg", "jpeg", "png", "webp", "avif", "gif", "bmp", "tif", "tiff", "ppm", "pgm", "ico")
 
+# Within a scan FF 00 stands for a byte FF, and FF D0 to FF D7 are marks of restart.
+_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
+
 _large = threading.Lock()
 
 # Damaged tags and large sizes are judged here, not on the log.
@@ -46,7 +50,7 @@ def decode(data: bytes) -> Image.Image:
         raise ImageError("The file is empty.")
     if len(data) > MAX_BYTES:
         raise ImageError(f"The file has {len(data) / 1024**2:.0f} MB; at most {MAX_BYTES // 1024**2} MB are read.")
-    if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_JPEG_SCANS:
+    if data.startswith(b"\xff\xd8") and _scans(data) > MAX_JPEG_SCANS:
         raise ImageError("This JPEG has too many scans to be read safely.")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -120,6 +124,20 @@ def overlay(image: Image.Image, activation_map: np.ndarray, top: float) -> Image
     dimmed = 0.7 * np.asarray(image.convert("L").convert("RGB"), dtype=np.float32)
     weight = (0.85 * np.sqrt(level))[..., None]
     return Image.fromarray((dimmed * (1 - weight) + colour * weight).astype(np.uint8))
+
+
+def _scans(data: bytes) -> int:
+    """Scans of the JPEG that `data` begins with. Phones append a video, in which any bytes may stand."""
+    scans, place = 0, 2
+    while found := _MARKER.search(data, place):
+        kind, place = found[0][-1], found.end()
+        if kind == 0xD9:  # the end of the picture
+            break
+        if kind == 0xDA:
+            scans += 1
+        elif kind != 0x01 and not 0xD0 <= kind <= 0xD8:
+            place += int.from_bytes(data[place : place + 2], "big")  # a segment: its thumbnail is not the picture
+    return scans
 
 
 def _describe_stranger(data: bytes) -> str:

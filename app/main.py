@@ -16,11 +16,14 @@ import streamlit as st
 from starlette.concurrency import run_in_threadpool
 
 from app import api
-from app.serving import serving
+from app.serving import Settings, serving
 
 logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
 for noisy in ("streamlit", "urllib3"):
     logging.getLogger(noisy).setLevel(logging.WARNING)
+
+# Where a proxy that keeps its prefix finds the page; empty without one.
+BASE = (st.get_option("server.baseUrlPath") or "").strip("/")
 
 
 def send_at_once() -> None:
@@ -42,10 +45,10 @@ async def lifespan(_app: st.App) -> AsyncIterator[None]:
     """Load the model before the first request, say where the page is, and end the background thread with the server."""
     send_at_once()
     shared = await run_in_threadpool(serving)
-    port, base = st.get_option("server.port"), (st.get_option("server.baseUrlPath") or "").strip("/")
-    print(f"Manasight: http://localhost:{port}/{base}", flush=True)
+    print(f"Manasight: http://localhost:{st.get_option('server.port')}/{BASE}", flush=True)
     yield
     shared.stop()
 
 
-app = st.App(Path(__file__).with_name("page.py"), routes=api.routes, lifespan=lifespan)
+Settings.from_environment()  # a wrong one ends the start here, with its sentence
+app = st.App(Path(__file__).with_name("page.py"), routes=api.routes(BASE), lifespan=lifespan)

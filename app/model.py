@@ -12,6 +12,8 @@ import numpy as np
 import onnxruntime as ort
 
 KNOWN_FORMAT = 1
+# Pixels of an input's longer side: larger ones would take gigabytes for one batch.
+MAX_EDGE = 2048
 
 
 class ModelError(Exception):
@@ -68,6 +70,8 @@ class Model:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or cpu_limit()
         options.inter_op_num_threads = 1
+        # Its threads would turn on the spot between two layers, on cores that decode the next picture.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 4  # what goes wrong is raised below; ONNX Runtime need not print it as well
         try:
             self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
@@ -155,7 +159,8 @@ def _read_metadata(properties: Mapping[str, str], name: str) -> dict[str, Any]:
     for key, text in properties.items():
         if key.startswith("manasight."):
             try:
-                found[key.removeprefix("manasight.")] = json.loads(text)
+                # NaN is no JSON: a figure that could not be measured counts as none.
+                found[key.removeprefix("manasight.")] = json.loads(text, parse_constant=lambda _: None)
             except ValueError as error:
                 raise ModelError(f"{name}: the metadata property {key} is not JSON") from error
     if "format" not in found:
@@ -171,6 +176,12 @@ def _read_metadata(properties: Mapping[str, str], name: str) -> dict[str, Any]:
         raise ModelError(f"{name}: manasight.input_size must be [height, width] in pixels")
     if not _list_of(thresholds, int | float) or len(thresholds) != len(classes):
         raise ModelError(f"{name}: manasight.thresholds must be a list of {len(classes)} numbers, one per class")
+    if min(thresholds) < 0 or max(thresholds) > 1:
+        raise ModelError(f"{name}: manasight.thresholds must be from 0 to 1")
+    if not isinstance(found.get("metrics") or {}, Mapping):
+        raise ModelError(f"{name}: manasight.metrics must be an object")
+    if max(size) > MAX_EDGE:
+        raise ModelError(f"{name}: manasight.input_size is {size}; at most {MAX_EDGE} pixels are served")
     return found
 
 

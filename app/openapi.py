@@ -20,9 +20,11 @@ def document(max_images: int, max_body: int) -> dict[str, Any]:
     probability = {"type": "number", "minimum": 0, "maximum": 1}
     served = {"name": text, "version": {"type": ["string", "null"]}, "sha256": text, "run_id": text}
     picture = {"type": "string", "format": "binary"}
-    form = {"type": "object", "properties": {"file": {"type": "array", "maxItems": max_images, "items": picture}}}
+    files = {"type": "array", "minItems": 1, "items": picture}
+    form = {"type": "object", "required": ["file"], "properties": {"file": files}}
     failed = fields(name=text, error=text)
     failures = {
+        "408": answer("Nothing of the request arrived for too long.", "Error"),
         "413": answer(f"More than {max_body // 1024**2} MB, or more than {max_images} pictures.", "Error"),
         "415": answer("The body is neither a form nor a picture.", "Error"),
         "422": answer("No picture could be read, or the label is unknown.", "Error"),

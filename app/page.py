@@ -1,6 +1,7 @@
 """The page: pictures in; labels, confidences, heat maps, and a labelled data set out."""
 
 import html
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -124,19 +125,24 @@ def bars(model: Model, prediction: Prediction, shift: float) -> str:
     return f'{tables}<p class="ms-note">The line across a bar marks the class\'s threshold.</p>'
 
 
+def plain(text: str) -> str:
+    """A name where Streamlit expects Markdown, in which it could be a picture from anywhere, or a formula."""
+    return re.sub(r"([\\`*_\[\]$:<~])", r"\\\1", " ".join(text.split()))
+
+
 def correct(result: Result, widget: str, predicted: list[str]) -> None:
     """Take over what a person chose; the model's own labels are no correction."""
     chosen = st.session_state[widget]
     result.corrected = None if set(chosen) == set(predicted) else list(chosen)
 
 
-def edit_labels(key: str, result: Result, model: Model, shift: float, place: str) -> None:
+def edit_labels(key: str, result: Result, model: Model, shift: float) -> None:
     """The labels as removable chips, with the model's other classes to add."""
-    widget = f"labels {place} {key}"
+    widget = f"labels {key}"
     st.session_state[widget] = result.labels(model, shift)
     predicted = model.labels(result.prediction.probabilities, shift) if result.prediction else []
     st.multiselect(
-        f"Labels of {result.name}" + (" (corrected)" if result.corrected is not None else ""),
+        f"Labels of {plain(result.name)}" + (" (corrected)" if result.corrected is not None else ""),
         model.classes,
         key=widget,
         on_change=correct,
@@ -157,16 +163,16 @@ def show_closely(key: str, result: Result, model: Model, shift: float) -> None:
     with left:
         place = st.empty()
         ordered = sorted(model.classes, key=lambda name: -result.prediction.probabilities[model.classes.index(name)])
-        looked = st.pills("Show where the model saw", ordered, key=f"heat map {key}", wrap=True)
+        looked = st.pills("Show where the model saw", ordered, format_func=plain, key=f"heat map {key}", wrap=True)
         if looked:
             alt = f"Heat map of {looked} over {result.name}"
             if result.prediction.activation_maps[model.classes.index(looked)].max() <= 0:
                 alt += ": no place spoke for it"
-            place.image(result.heat_map(model, looked), caption=alt, width="stretch", alt=alt)
+            place.image(result.heat_map(model, looked), caption=plain(alt), width="stretch", alt=alt)
         else:
             alt = f"{result.name}: {', '.join(result.labels(model, shift)) or UNLABELLED}"
             width, height = result.size
-            place.image(result.shown, caption=f"{result.name}, {width} × {height}", width="stretch", alt=alt)
+            place.image(result.shown, caption=f"{plain(result.name)}, {width} × {height}", width="stretch", alt=alt)
 
 
 def choose(results: dict[str, Result], model: Model, shift: float) -> dict[str, Result]:
@@ -179,25 +185,41 @@ def choose(results: dict[str, Result], model: Model, shift: float) -> dict[str, 
     options = [name for name in (*model.classes, UNLABELLED, UNREAD) if name in present]
     counts = {name: sum(name in labels for labels in found.values()) for name in options}
     wanted = st.pills(
-        "Show only", options, selection_mode="multi", format_func=lambda name: f"{name} · {counts[name]}", key="filter"
+        "Show only",
+        options,
+        selection_mode="multi",
+        format_func=lambda name: f"{plain(name)} · {counts[name]}",
+        key="filter",
     )
     return {key: results[key] for key in results if set(wanted) <= found[key]}
 
 
+def named_chips(result: Result, model: Model, shift: float) -> str:
+    """A picture's name and its labels as HTML."""
+    name = html.escape(" ".join(result.name.split())) + (" (corrected)" if result.corrected is not None else "")
+    listed = chips(result.labels(model, shift))
+    return f'<div role="group" aria-label="Labels of {name}"><p class="ms-name">{name}</p>{listed}</div>'
+
+
 def show_grid(results: dict[str, Result], model: Model, shift: float) -> None:
-    """Many pictures, a page of them at a time, each with its labels to correct and a way to look closer."""
+    """Many pictures, a page of them at a time, each with its labels, and a way to look closer."""
     chosen = choose(results, model, shift)
+    # A browser draws chips in half the time that it takes for lists to choose from.
+    correcting = st.toggle("Correct labels", key="correcting")
     pages = max(1, -(-len(chosen) // PER_PAGE))
     page = st.pagination(pages, key=f"page of {pages}") if pages > 1 else 1
     with st.container(horizontal=True, gap="medium", key="grid"):
         for key, result in list(chosen.items())[(page - 1) * PER_PAGE : page * PER_PAGE]:
             with st.container(border=True, width=250):
                 if result.problem:
-                    st.error(f"**{result.name}**: {result.problem}", icon=":material/broken_image:")
+                    st.error(f"**{plain(result.name)}**: {result.problem}", icon=":material/broken_image:")
                     continue
                 alt = f"{result.name}: {', '.join(result.labels(model, shift)) or UNLABELLED}"
                 st.image(result.shown, width="stretch", alt=alt)
-                edit_labels(key, result, model, shift, "grid")
+                if correcting:
+                    edit_labels(key, result, model, shift)
+                else:
+                    st.html(named_chips(result, model, shift))
                 if st.button("Look closer", key=f"open {key}", icon=":material/zoom_in:", width="stretch"):
                     look_closer(key, result, model, shift)
 
@@ -232,7 +254,7 @@ def show_downloads(results: dict[str, Result], served: Served, shift: float) -> 
             "application/zip",
             on_click="ignore",
             icon=":material/folder_zip:",
-            help="Correct labels first where they are wrong. Then train on it: unpack it, `manasight data split`, "
+            help="Switch “Correct labels” on where they are wrong. Then train: unpack it, `manasight data split`, "
             f"`manasight fit`. Labels are joined by “{separator}”; pictures without a label are left out.",
         )
 

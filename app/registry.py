@@ -77,8 +77,10 @@ class Registry:
             RegistryError: if MLflow cannot be reached or does not answer as MLflow does.
         """
         answer = self._get("/api/2.0/mlflow/registered-models/alias", {"name": self.name, "alias": self.alias})
-        if answer.status_code == 404 or _error_code(answer) == "INVALID_PARAMETER_VALUE":
+        if _error_code(answer) in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
+        if answer.status_code == 404:
+            raise RegistryError(f"{self.uri} did not answer as MLflow does.")
         found = self._json(answer).get("model_version")
         if not isinstance(found, dict) or "version" not in found:
             raise RegistryError(f"{self.uri} did not answer as MLflow does.")

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import logging
+import math
 import os
 import threading
 from concurrent.futures import Future
@@ -81,9 +82,24 @@ class Settings:
             tracking_uri=get("MLFLOW_TRACKING_URI") or "",
             registered_name=get("MANASIGHT_MODEL_NAME") or cls.registered_name,
             mlflow_page=get("MANASIGHT_MLFLOW_PAGE") or "",
-            poll_seconds=float(get("MANASIGHT_POLL_SECONDS") or cls.poll_seconds),
+            poll_seconds=_seconds("MANASIGHT_POLL_SECONDS", cls.poll_seconds),
             home=Path(get("MANASIGHT_HOME") or cls.home),
         )
+
+
+def _seconds(name: str, default: float) -> float:
+    """A variable's number of seconds.
+
+    Raises:
+        SystemExit: with a sentence, if it is none.
+    """
+    text = os.environ.get(name) or str(default)
+    try:
+        if (seconds := float(text)) > 0 and math.isfinite(seconds):
+            return seconds
+    except ValueError:
+        pass
+    raise SystemExit(f"{name} must be a number of seconds above 0, not '{text}'")
 
 
 class Serving:

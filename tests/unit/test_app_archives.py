@@ -147,3 +147,14 @@ def test_names_cannot_lead_out_of_the_folder() -> None:
 @pytest.mark.parametrize(("labels", "sign"), [(["red", "blue"], "-"), (["non-land", "red"], "+")])
 def test_the_separator_is_in_no_label(labels: list[str], sign: str) -> None:
     assert separator_for(labels) == sign
+
+
+def test_a_list_of_contents_that_would_take_seconds_is_not_read() -> None:
+    data = zipped([("a.png", b"")], zipfile.ZIP_STORED)
+    start, end = data.index(b"PK\x01\x02"), data.index(b"PK\x05\x06")
+    many = data[start:end] * 100_000
+    tail = bytearray(data[end:])
+    tail[12:16] = len(many).to_bytes(4, "little")
+
+    with pytest.raises(ArchiveError, match="list of contents is too long"):
+        list(unpack(data[:start] + many + bytes(tail)))

@@ -195,3 +195,10 @@ def test_a_very_large_jpeg_is_decoded_smaller_and_looks_the_same_to_the_model() 
     assert found.size == (2100, 2100)
     whole = to_input(Image.open(io.BytesIO(data)).convert("RGB"), (224, 160))
     np.testing.assert_allclose(to_input(found, (224, 160)).astype(int), whole.astype(int), atol=2)
+
+
+def test_a_photo_with_a_video_behind_it_is_read():
+    """Phones append seconds of video to a JPEG; its bytes look like markers at times."""
+    buffer = io.BytesIO()
+    Image.effect_noise((300, 200), 60).save(buffer, "JPEG")
+    assert decode(buffer.getvalue() + b"\xff\xda" * 100).size == (300, 200)

@@ -53,6 +53,10 @@ def test_thresholds_come_from_the_file_and_shift_together(tiny_model: Callable) 
         ({"classes": ["red", "red", "blue"]}, "manasight.classes must be a list of different names"),
         ({"input_size": [24]}, r"manasight.input_size must be \[height, width\]"),
         ({"thresholds": [0.5]}, "manasight.thresholds must be a list of 3 numbers"),
+        ({"thresholds": [0.5, float("nan"), 0.5]}, "manasight.thresholds must be a list of 3 numbers"),
+        ({"thresholds": [0.5, 7.0, 0.5]}, "manasight.thresholds must be from 0 to 1"),
+        ({"metrics": [1, 2]}, "manasight.metrics must be an object"),
+        ({"input_size": [200000, 200000]}, "at most 2048 pixels"),
         ({"input_size": [32, 20]}, "fails on two test images of 32×20"),
         ({"classes": ["red", "green"], "thresholds": [0.5, 0.5]}, "probabilities where"),
     ],
@@ -72,7 +76,16 @@ def test_numbers_that_are_not_finite_are_refused(tiny_model: Callable) -> None:
         Model(tiny_model(gain=float("nan")), "tiny")
 
 
-@pytest.mark.parametrize("metadata", [{"metrics": None}, {"metrics": {}}, {"metrics": {"test": {}}}, {"run_id": None}])
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"metrics": None},
+        {"metrics": {}},
+        {"metrics": {"test": {}}},
+        {"metrics": {"test": {"macro_f1": float("nan")}}},
+        {"run_id": None},
+    ],
+)
 def test_what_a_prediction_does_not_need_may_be_missing(tiny_model: Callable, metadata: dict) -> None:
     model = Model(tiny_model(metadata=metadata), "tiny")
 

@@ -1,6 +1,7 @@
 """The app as its own process: it starts without a network, answers, opens no outward connection and stops when told."""
 
 import io
+import os
 import signal
 import socket
 import subprocess
@@ -16,6 +17,8 @@ import psutil
 import pytest
 import requests
 from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.slow
 
@@ -136,11 +139,12 @@ def test_a_heat_map_comes_as_a_picture_of_the_same_size(app: str) -> None:
         ({"data": b"x", "headers": {"Content-Type": "text/html"}}, 415, "this is text/html"),
         ({"json": {}}, 415, "this is application/json"),
         ({"files": [("f", (f"{i}.png", b"x")) for i in range(40)]}, 413, "At most 32 pictures"),
+        ({"data": {str(i): "x" for i in range(9)}, "files": {"f": b"x"}}, 422, "Too many fields"),
         ({"data": bytes(65 * 1024**2)}, 413, "At most 64 MB"),
         ({"data": b"x", "headers": {"Content-Type": "multipart/form-data"}}, 422, "Missing boundary"),
         ({"data": png(), "params": {"heatmap": "pink"}}, 422, "its labels are: red, green, blue"),
     ],
-    ids=["empty", "html", "json", "many", "large", "no boundary", "unknown label"],
+    ids=["empty", "html", "json", "many", "fields", "large", "no boundary", "unknown label"],
 )
 def test_what_cannot_be_answered_gets_a_status_and_a_sentence(app: str, send: dict, status: int, said: str) -> None:
     answer = requests.post(f"{app}/api/predict", timeout=60, **send)
@@ -165,6 +169,15 @@ def test_another_models_classes_are_served(start_app: Callable, tiny_model: Call
 
     assert found["classes"] == ["cat", "dog", "bird", "other"]
     assert found["name"] == "own.onnx"
+
+
+def test_the_interface_is_below_a_base_path_too(start_app: Callable, tmp_path: Path) -> None:
+    """Behind a proxy that keeps its prefix; probes go on asking at the root."""
+    with start_app(tmp_path, STREAMLIT_SERVER_BASE_URL_PATH="cards") as (url, _):
+        root = url.removesuffix("/cards")
+        assert requests.get(f"{root}/ready", timeout=10).json()["ready"] is True
+        assert requests.post(f"{root}/cards/api/predict", data=png(), timeout=30).json()["images"]
+        assert requests.get(f"{root}/cards/api/predict", timeout=10).status_code == 405
 
 
 def test_the_app_starts_from_any_folder_without_being_installed(tiny_file: Path, tmp_path: Path) -> None:
@@ -205,6 +218,27 @@ def matches(app: str, answer: requests.Response, path: str, method: str) -> None
 )
 def test_answers_are_what_the_openapi_document_promises(app: str, path: str, method: str, send: dict) -> None:
     matches(app, requests.request(method, f"{app}{path}", timeout=30, **send), path, method)
+
+
+def test_schemathesis_finds_no_answer_outside_the_document(app: str) -> None:
+    """Left out is its check that data which fits the schema is accepted: a schema cannot say what is a picture."""
+    command = [Path(sys.executable).with_name("schemathesis"), "run", f"{app}/api/openapi.json", "--max-examples", "50"]
+    command += ["--exclude-checks", "positive_data_acceptance", "--phases", "coverage,fuzzing", "--no-color"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "Tested: 4" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [("GET", "/api/predict", "POST"), ("OPTIONS", "/api/predict", "POST"), ("DELETE", "/api/model", "GET, HEAD")],
+)
+def test_a_wrong_method_is_told_which_is_right(app: str, method: str, path: str, allowed: str) -> None:
+    """Streamlit answers what it does not know with the page and 200."""
+    answer = requests.request(method, f"{app}{path}", timeout=10)
+    assert answer.status_code == 405
+    assert answer.headers["Allow"] == allowed
+    assert answer.json() == {"error": f"{path} takes {allowed.split(',')[0]}, not {method}."}
 
 
 def test_counters_follow_the_requests(app: str) -> None:
@@ -254,6 +288,53 @@ def test_a_request_over_the_limit_is_told_to_come_back(app: str) -> None:
 
     assert answer.status_code == 429
     assert answer.headers["Retry-After"] == "1"
+
+
+def test_a_request_that_falls_silent_is_given_up(app: str) -> None:
+    host, _, port = app.removeprefix("http://").partition(":")
+    head = f"POST /api/predict HTTP/1.1\r\nHost: {host}\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\nx"
+    with socket.create_connection((host, int(port)), 30) as silent:
+        silent.sendall(head.encode())
+
+        assert silent.recv(65536).startswith(b"HTTP/1.1 408")
+
+
+def test_large_requests_at_once_are_told_to_come_back_before_they_fill_the_memory(app: str) -> None:
+    """Three of 60 MB are more than all requests together may hold."""
+    host, _, port = app.removeprefix("http://").partition(":")
+    size = 60 * 1024**2
+    head = f"POST /api/predict HTTP/1.1\r\nHost: {host}\r\nContent-Type: image/png\r\nContent-Length: {size}\r\n\r\n"
+    with ExitStack() as held:
+        for _ in range(2):
+            one = held.enter_context(socket.create_connection((host, int(port)), 10))
+            one.sendall(head.encode() + bytes(size - 1))
+
+        answer = requests.post(f"{app}/api/predict", data=bytes(size), timeout=30)
+
+    assert answer.status_code == 429
+    assert "many megabytes" in answer.json()["error"]
+
+
+def test_an_unknown_path_of_the_interface_is_no_page(app: str) -> None:
+    answer = requests.get(f"{app}/api/nothing", timeout=10)
+
+    assert answer.status_code == 404
+    assert "/api/openapi.json" in answer.json()["error"]
+
+
+def test_a_wrong_setting_is_one_sentence(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "streamlit", "run", ROOT / "app/main.py", "--server.port", "0"],
+        cwd=tmp_path,
+        env=os.environ | {"MANASIGHT_POLL_SECONDS": "abc"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "MANASIGHT_POLL_SECONDS must be a number of seconds above 0, not 'abc'" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_answers_do_not_wait_for_the_clients_acknowledgement(app: str) -> None:
