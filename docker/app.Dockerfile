@@ -19,18 +19,19 @@ COPY --from=model model.onnx /out/models/starter/model.onnx
 RUN if [ -n "$MODEL_SHA256" ]; then echo "$MODEL_SHA256  /out/models/starter/model.onnx" > /sums && sha256sum --check --quiet /sums; fi \
     && find /out -exec touch -h -d @0 {} +
 
-# Files get the commit's time instead of the checkout's.
+# Files get a constant time instead of the checkout's. Not the commit's: the cache compares what is copied without its
+# times, so that an unchanged file would keep those of the commit that was built first.
 FROM --platform=$BUILDPLATFORM tools AS code
-ARG FILE_TIME
 COPY LICENSE /out/LICENSE
 COPY app /out/app
-RUN find /out -exec touch -h -d "@$FILE_TIME" {} +
+RUN find /out -exec touch -h -d @0 {} +
 
 # Nothing runs from here on. The layers that change least come first.
 FROM base
 COPY --from=site /opt /opt
 COPY --from=starter /out /opt/manasight
 COPY --from=code /out /opt/manasight
+USER 10001:10001
 ENV ORT_DISABLE_TELEMETRY=1
 EXPOSE 8501
 # Streamlit stops at SIGTERM; Python is PID 1, so the signal reaches it.

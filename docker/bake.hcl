@@ -40,7 +40,8 @@ variable "PROVENANCE" { default = "mode=max" }
 // "gha", or a registry reference that gets one tag per scope; empty: the builder's own cache only.
 variable "CACHE" { default = "" }
 // How layers are packed: "gzip", which every registry and runtime takes, or "zstd", which is packed several times faster
-// and does for images that stay on this machine.
+// and does for images that stay on this machine. Forced, because a layer that an earlier build left in the cache would
+// stay as that one packed it, and the digest would depend on what was built before.
 variable "COMPRESSION" { default = "gzip" }
 // "true" uploads instead of keeping the images in the local store.
 variable "PUSH" { default = "false" }
@@ -78,10 +79,9 @@ function "labels" {
 target "_image" {
   context   = "."
   platforms = split(",", PLATFORMS)
-  // Twice, because a changed SOURCE_DATE_EPOCH alone found the old commit's layer in the cache.
-  args = { SOURCE_DATE_EPOCH = SOURCE_DATE_EPOCH, FILE_TIME = SOURCE_DATE_EPOCH }
+  args = { SOURCE_DATE_EPOCH = SOURCE_DATE_EPOCH }
   attest    = concat([PROVENANCE == "false" ? "type=provenance,disabled=true" : "type=provenance,${PROVENANCE}"], SBOM == "true" ? ["type=sbom"] : [])
-  output    = ["type=image,push=${PUSH},compression=${COMPRESSION}"]
+  output    = ["type=image,push=${PUSH},compression=${COMPRESSION},force-compression=true"]
   secret    = UV_CONFIG == "" ? [] : ["id=uv_config,src=${UV_CONFIG}"]
   contexts = merge({
     base = "target:base"

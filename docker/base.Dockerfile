@@ -1,3 +1,4 @@
+# checkov:skip=CKV_DOCKER_2:nothing runs in it
 # Two stages that the images share: `tools` unpacks wheels on the platform that builds, `base` is the root file system
 # they run on. Bake passes `python` and `uv` as named contexts.
 

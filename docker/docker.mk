@@ -15,7 +15,7 @@ export MLFLOW_HOST_PORT ?= $(MLFLOW_PORT)
 # TARGETS="app mlflow" limits images and push; FILE=archive is what backup writes and restore reads; YES=1 answers the questions.
 export PULL DATA EXPERIMENT ARGS CARDS GPU FILE YES SERVICE
 
-.PHONY: up train logs ps down purge backup restore upgrade images push airgap
+.PHONY: up train logs ps down purge backup restore upgrade images push airgap test-stack chaos lint-docker
 
 up: ## start the whole stack in containers and wait until it is healthy (PULL=1: published images)
 	@docker/stack.sh up
@@ -52,3 +52,19 @@ push: ## build for both platforms and push to REGISTRY/NAMESPACE
 
 airgap: ## make base and service images from Debian packages, where no registry answers
 	@docker/airgap/engine.sh && docker/airgap/bases.sh
+
+test-stack: .venv/installed chromium ## run the tests of images and stack; on Debian this installs a Docker Engine if there is none
+	@echo "test-stack 1/4: a Docker Engine"
+	@docker/airgap/engine.sh
+	@echo "test-stack 2/4: base and service images"
+	@docker/airgap/bases.sh --if-needed
+	@echo "test-stack 3/4: the tests; the first builds take minutes"
+	$(BIN)/pytest tests/stack --timeout 900 --durations 5
+	@echo "test-stack 4/4: faults under load, in short; \`make chaos\` is the long form"
+	$(BIN)/pytest tests/chaos
+
+chaos: .venv/installed ## break the running stack in every way, for an hour or two, and see that nothing is lost (ARGS="--seed N")
+	$(BIN)/pytest tests/chaos --long $(ARGS)
+
+lint-docker: .venv/installed ## check Dockerfiles, compose files and scripts
+	@docker/lint.sh

@@ -29,8 +29,11 @@ if [ -t 2 ]; then
   build "$@"
 elif ! build "$@" >"$log" 2>&1; then
   tail -n 40 "$log" >&2
+  ! grep -q 'ERROR.*pytorch.org' "$log" ||
+    fail "PyTorch's own index could not be reached; TORCH_INDEX=default IMAGENET=none take torch from the default one"
   if grep -qE 'no such host|i/o timeout|connection refused|failed to resolve source metadata' "$log"; then
     fail "a base image or package could not be fetched; where no registry answers, \`make airgap\` makes them"
   fi
+  ! grep -q 'no space left on device' "$log" || fail "Docker's disk is full: \`docker system prune\` makes room; CUDA's torch takes 20 GB to build."
   fail "the build failed; see above"
 fi

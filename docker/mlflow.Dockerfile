@@ -12,18 +12,21 @@ RUN --mount=type=cache,target=/root/.cache/uv \
     && touch -d @0 /opt
 
 FROM --platform=$BUILDPLATFORM tools AS code
-ARG FILE_TIME
 COPY LICENSE docker/mlflow/*.py /out/opt/manasight/
+# MLflow finds artifacts.py as a plugin by this.
+COPY docker/mlflow/manasight_mlflow-0.dist-info /out/opt/manasight/manasight_mlflow-0.dist-info
 # A new volume that is mounted here first belongs to the image's user: compose.yaml and its object store rely on it.
 RUN mkdir /out/data \
     && chown 10001:10001 /out/data \
-    && find /out -exec touch -h -d "@$FILE_TIME" {} +
+    && find /out -exec touch -h -d @0 {} +
 
 FROM base
 COPY --from=site /opt /opt
 COPY --from=code /out /
+USER 10001:10001
 # One worker and no job runner: 0.5 GB instead of 2.8 GB. The checksums are what boto3 sends by default and not every store takes.
-ENV MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
+ENV PYTHONPATH=/opt/manasight:/opt/site-packages \
+    MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
     MLFLOW_DISABLE_TELEMETRY=true \
     GIT_PYTHON_REFRESH=quiet \
     AWS_REQUEST_CHECKSUM_CALCULATION=when_required \

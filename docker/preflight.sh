@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What the scripts of this folder ask of a machine, each miss in one sentence. Sourced, not run.
 
 fail() { echo "$*" >&2; exit 1; }

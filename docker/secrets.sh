@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Makes the stack's secrets, each a file of random letters in .secrets/, and refuses weak ones that somebody put there.
+# Makes the stack's secrets, each a file of random letters in .secrets/NAME OF THE STACK/, and refuses weak ones that somebody put there.
 # The folder keeps other users of the machine out (0700). The files in it can be read by everybody, since compose mounts
 # them as they are and the containers run as users that do not exist here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 umask 077
-mkdir -p .secrets
-chmod 700 .secrets
+folder=.secrets/${COMPOSE_PROJECT_NAME:-manasight}
+mkdir -p "$folder"
+chmod 700 .secrets "$folder"
 for name in postgres mlflow_database minio mlflow_admin mlflow_key; do
-  file=.secrets/$name
+  file=$folder/$name
   [ -e "$file" ] || { head -c 24 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$file.part" && mv "$file.part" "$file"; }
   chmod 444 "$file"
   value=$(cat "$file")

@@ -53,8 +53,11 @@ def install(out: Path, arch: str, locks: list[Path], wheels: Path | None, torch_
     if torch_index is None:
         # The lock is complete: a package that it does not name is an error in it, not something to fetch.
         command += ["--require-hashes", "--no-deps"]
-    elif torch_index != "default":
-        command += ["--index-url", torch_index, "--no-deps"]
+    else:
+        # Torch is gigabytes and installed once per version: linked out of a cache that is thrown away, not copied.
+        command += ["--no-cache", "--link-mode", "hardlink"]
+        if torch_index != "default":
+            command += ["--index-url", torch_index, "--no-deps"]
     subprocess.run(command, check=True)  # noqa: S603  # the arguments are this build's own
 
 

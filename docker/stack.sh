@@ -10,6 +10,12 @@ done
 export MANASIGHT_REGISTRY=${REGISTRY:-ghcr.io}/${NAMESPACE:-manasight} MANASIGHT_TAG=${TAG:-0.1.0}
 app_port=${APP_HOST_PORT:-8501} mlflow_port=${MLFLOW_HOST_PORT:-5000} bind=${BIND:-127.0.0.1}
 
+secrets() {
+  docker/secrets.sh
+  [ -z "${MLFLOW_AUTH:-}" ] || MANASIGHT_CLIENT_PASSWORD=$(cat ".secrets/${COMPOSE_PROJECT_NAME:-manasight}/mlflow_admin")
+  export MANASIGHT_CLIENT_PASSWORD=${MANASIGHT_CLIENT_PASSWORD:-}
+}
+
 running() { [ -n "$(docker compose ps --quiet --status running "$1" 2>/dev/null)" ]; }
 
 # Only this machine's platform, from the cache when nothing changed.
@@ -41,7 +47,7 @@ confirm() {
 up() {
   preflight 5
   check_ports
-  docker/secrets.sh
+  secrets
   prepare_images app mlflow
   docker compose --progress quiet up --detach --wait --wait-timeout 300 --quiet-pull ||
     fail "The stack did not become healthy: \`make ps\` says which part, \`make logs SERVICE=name\` why."
@@ -53,9 +59,27 @@ Next:        make train    (a new model; the open page switches to it)
 EOF
 }
 
+# One step of the job in a container. Killed from outside, for want of memory or by the engine, it is done again; a
+# training that had begun goes on from its last checkpoint.
+step() {
+  local status attempt id log
+  log=$(mktemp)
+  for attempt in 1 2 3; do
+    status=0
+    "${run[@]}" "$@" | tee "$log" || status=$?
+    [ "$status" = 137 ] && [ "$attempt" -lt 3 ] || break
+    echo "The step '$1' was killed; it is done again." >&2
+    id=$(sed -n 's/^run: //p' "$log")
+    [ "$1" != fit ] || [ -z "$id" ] || set -- fit --resume "$id"
+  done
+  rm -f "$log"
+  return "$status"
+}
+
 train() {
   local service=trainer data=/state/data/demo mount=() run
   running mlflow || fail "The stack is not running: \`make up\` first."
+  secrets
   [ -z "${GPU:-}" ] || service=trainer-gpu
   prepare_images "${service/trainer-gpu/trainer-cuda}"
   if [ -n "${DATA:-}" ]; then
@@ -63,19 +87,20 @@ train() {
     mount=(--volume "$(cd "$DATA" && pwd):/data:ro")
     data=/data
   fi
-  run=(docker compose --profile train --profile gpu run --rm --no-TTY "${mount[@]}" "$service")
+  # Without its dependencies: they run, and asking for them would repeat bucket and migration before each of five steps.
+  run=(docker compose --profile train --profile gpu run --rm --no-deps --no-TTY "${mount[@]}" "$service")
   if [ -z "${DATA:-}" ]; then
-    "${run[@]}" data demo $data --count "${CARDS:-900}"
+    step data demo $data --count "${CARDS:-900}"
   elif [ ! -d "$DATA/train" ]; then
     data=/state/data/$(basename "$DATA")
     # A split that an earlier run made stays: its test images must not move into training.
-    "${run[@]}" data describe "$data" >/dev/null 2>&1 || "${run[@]}" data split /data "$data"
+    "${run[@]}" data describe "$data" >/dev/null 2>&1 || step data split /data "$data"
   fi
   # shellcheck disable=SC2086  # ARGS is a list of arguments
-  "${run[@]}" fit --config "trainer/experiments/${EXPERIMENT:-demo}.yaml" --data.root "$data" ${ARGS:-}
-  "${run[@]}" evaluate
-  "${run[@]}" export
-  "${run[@]}" promote
+  step fit --config "trainer/experiments/${EXPERIMENT:-demo}.yaml" --data.root "$data" ${ARGS:-}
+  step evaluate
+  step export
+  step promote
   echo "The champion is at http://localhost:$mlflow_port; the app at http://localhost:$app_port asks for it every few seconds."
 }
 
@@ -115,7 +140,7 @@ restore() {
     fail "$FILE is not a whole backup: its checksums do not fit; nothing was changed."
   confirm "This replaces all runs, models and artifacts of the stack by those in $FILE."
   preflight 5
-  docker/secrets.sh
+  secrets
   prepare_images app mlflow
   docker compose stop mlflow app 2>/dev/null
   docker compose up --detach --wait --wait-timeout 120 postgres minio 2>/dev/null
@@ -153,7 +178,7 @@ case ${1:-} in
     preflight 0
     confirm "This deletes all runs, models, artifacts and data sets of the stack, and its secrets."
     docker compose --profile train --profile gpu down --volumes --remove-orphans
-    rm -rf .secrets
+    rm -rf ".secrets/${COMPOSE_PROJECT_NAME:-manasight}"
     ;;
   *) fail "Say one of: up, train, logs, ps, down, purge, backup, restore, upgrade." ;;
 esac

@@ -1,3 +1,4 @@
+# checkov:skip=CKV_DOCKER_2:a job, which ends by itself
 # The job: the command line `manasight` on torch, with ImageNet weights inside. Built by docker/bake.hcl, which gives `base`, `tools`.
 
 FROM scratch AS wheels
@@ -45,7 +46,6 @@ RUN --mount=type=bind,from=weights,target=/weights \
     && find /out -exec touch -h -d @0 {} +
 
 FROM --platform=$BUILDPLATFORM tools AS code
-ARG FILE_TIME
 COPY LICENSE pyproject.toml /out/opt/manasight/
 COPY trainer /out/opt/manasight/trainer
 # The state volume is made from this folder and so belongs to the image's user.
@@ -53,7 +53,7 @@ RUN mkdir /out/state /out/data \
     && python3 -c "import pathlib, tomllib; p = tomllib.load(open('/out/opt/manasight/pyproject.toml', 'rb'))['project']; d = pathlib.Path(f'/out/opt/manasight/manasight-{p[\"version\"]}.dist-info'); d.mkdir(); (d / 'METADATA').write_text(f'Metadata-Version: 2.4\nName: manasight\nVersion: {p[\"version\"]}\nLicense-Expression: Apache-2.0\n')" \
     && rm /out/opt/manasight/pyproject.toml \
     && chown 10001:10001 /out/state \
-    && find /out -exec touch -h -d "@$FILE_TIME" {} +
+    && find /out -exec touch -h -d @0 {} +
 
 FROM base
 ARG REVISION
@@ -62,10 +62,11 @@ COPY --from=site /opt /opt
 COPY --from=imagenet /out /
 COPY --from=starter /out /opt/manasight
 COPY --from=code /out /
-# MLflow's server offers clients addresses inside the object store, which they cannot reach: artifacts go through the server.
-ENV MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD=false \
-    MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD=false \
-    PYTHONPATH=/opt/manasight:/opt/site-packages:/opt/torch \
+USER 10001:10001
+# Torchrun's shared store keeps the addresses of the workers before a restart, and new ones connect to the dead
+# (pytorch#135712): each start gets a store of its own.
+ENV TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
+ENV PYTHONPATH=/opt/manasight:/opt/site-packages:/opt/torch \
     MANASIGHT_WEIGHTS=/opt/weights/resnet18-f37072fd.pth \
     MANASIGHT_HOME=/state \
     MANASIGHT_GIT_COMMIT=$REVISION \

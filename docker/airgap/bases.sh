@@ -14,6 +14,27 @@ command -v debootstrap >/dev/null && command -v dpkg-deb >/dev/null ||
   fail "debootstrap is missing; on Debian run docker/airgap/engine.sh first"
 [ "$(id -u)" = 0 ] || fail "this needs root: debootstrap makes device files and files of other owners"
 
+# The names are those that the build and compose files ask for. Images that are made here go without the digest in them.
+plain() { echo "${1%%@sha256:*}"; }
+base() { docker buildx bake -f docker/bake.hcl --print base mlflow 2>/dev/null |
+  python3 -c 'import json, sys; print(json.load(sys.stdin)["target"]["base"]["contexts"][sys.argv[1]].removeprefix("docker-image://"))' "$1"; }
+service() { awk -F'[{}]' -v key="$1" 'index($0, "image: ${" key ":-") { sub(key ":-", "", $2); print $2; exit }' compose.yaml; }
+published=("$(base python)" "$(base uv)" "$(service POSTGRES_IMAGE)" "$(service MINIO_IMAGE)")
+for image in "${published[@]}"; do [ -n "$image" ] || fail "docker/bake.hcl or compose.yaml names no images"; done
+python=$(plain "${published[0]}") uv=$(plain "${published[1]}") postgres=$(plain "${published[2]}") minio=$(plain "${published[3]}")
+
+# `--if-needed`: only where the published images cannot be pulled and are not made yet.
+pulled() { docker image inspect "$1" >/dev/null 2>&1 || timeout 300 docker pull --quiet "$1" >/dev/null 2>&1; }
+if [ "${1:-}" = --if-needed ]; then
+  if [ -e "$cache/images.env" ]; then
+    docker image inspect "$python" "$uv" "$postgres" "$minio" >/dev/null 2>&1 && exit
+  else
+    here=1
+    for image in "${published[@]}"; do pulled "$image" || { here=; break; }; done
+    [ -z "$here" ] || exit 0
+  fi
+fi
+
 python_packages=python3.13,python3.13-minimal,libpython3.13-stdlib,ca-certificates,media-types,netbase,tzdata
 postgres_packages=postgresql-17,postgresql-client-17,libllvm19,tzdata
 
@@ -36,7 +57,7 @@ tree() {
     # Scanners and the licence check read which packages are in an image from here.
     { dpkg-deb -f "$deb" Package Version Architecture Maintainer Source; echo "Status: install ok installed"; echo; }
   done >"$root.status"
-  rm -rf "$root"/{debootstrap,dev,var/cache,var/lib/apt,var/log} "$root"/usr/share/{man,locale,info}
+  rm -rf "${root:?}"/{debootstrap,dev,var/cache,var/lib/apt,var/log} "$root"/usr/share/{man,locale,info}
   mkdir -p "$root"/{dev,tmp,var/cache,var/log,etc/ssl/certs,usr/local/bin}
   mv "$root.status" "$root/var/lib/dpkg/status"
   rm -rf "$root/var/run" && ln -s /run "$root/var/run"
@@ -69,17 +90,6 @@ for arch in $(tr ',' ' ' <<<"${platforms//linux\//}"); do
   fi
 done
 
-# The names are those that the build and compose files ask for, each without its digest: an image made here has another.
-plain() { sed 's/@sha256:.*//' <<<"$1"; }
-base() { docker buildx bake -f docker/bake.hcl --print base mlflow 2>/dev/null |
-  python3 -c 'import json, sys; print(json.load(sys.stdin)["target"]["base"]["contexts"][sys.argv[1]].removeprefix("docker-image://"))' "$1"; }
-service() { awk -F'[{}]' -v key="$1" 'index($0, "image: ${" key ":-") { sub(key ":-", "", $2); print $2; exit }' compose.yaml; }
-python=$(plain "$(base python)")
-uv=$(plain "$(base uv)")
-postgres=$(plain "$(service POSTGRES_IMAGE)")
-minio=$(plain "$(service MINIO_IMAGE)")
-[ -n "$python" ] && [ -n "$uv" ] && [ -n "$postgres" ] && [ -n "$minio" ] || fail "docker/bake.hcl or compose.yaml names no images"
-
 for arch in $(tr ',' ' ' <<<"${platforms//linux\//}"); do
   machine=$([ "$arch" = arm64 ] && echo aarch64 || echo x86_64)
   [ -s "$cache/bin-$arch/weed" ] && [ -s "$cache/bin-$arch/uv" ] && continue
@@ -102,6 +112,11 @@ make_image uv "$uv" "uv from its wheel"
 make_image postgres "$postgres" "a stand-in: Debian's PostgreSQL 17"
 make_image minio "$minio" "a stand-in: SeaweedFS $seaweedfs behind the same S3 API"
 
+# Torch and ImageNet's weights come from one place; where it is out of reach too, the trainer does without.
+torch=
+python3 -c 'import urllib.request; urllib.request.urlopen("https://download.pytorch.org/whl/cpu/", timeout=10)' 2>/dev/null ||
+  torch=$'TORCH_INDEX ?= default\nIMAGENET ?= none'
+
 cat >"$cache/images.env" <<EOF
 # Images that docker/airgap/bases.sh made on this machine, used instead of published ones.
 PYTHON_IMAGE=$python
@@ -110,7 +125,10 @@ POSTGRES_IMAGE=$postgres
 MINIO_IMAGE=$minio
 COMPOSE_FILE=compose.yaml:docker/airgap/compose.yaml
 SBOM=false
+$torch
 EOF
 echo "airgap: from now on builds and \`make up\` use these images; delete $cache/images.env to go back to published ones.
 airgap: stand-ins are PostgreSQL 17 for 18 and SeaweedFS for Silo; images are built without an SBOM, whose scanner is an
-airgap: image of its own. Where the PyTorch indexes are out of reach too: TORCH_INDEX=default IMAGENET=none make train"
+airgap: image of its own."
+[ -z "$torch" ] ||
+  echo "airgap: PyTorch's own index is out of reach too: the trainer gets torch with CUDA's packages and no ImageNet weights"

@@ -25,7 +25,7 @@ install_packages() {
   fi
   DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends -o Dpkg::Use-Pty=0 \
     docker.io/trixie docker-cli/trixie docker-buildx/trixie docker-compose/trixie \
-    qemu-user/trixie qemu-user-binfmt/trixie iptables debootstrap openssl >/dev/null ||
+    qemu-user/trixie qemu-user-binfmt/trixie docker-registry iptables debootstrap e2fsprogs openssl >/dev/null ||
     fail "the packages could not be installed"
 }
 
@@ -49,7 +49,8 @@ start_engine() {
 # With the flag F the kernel keeps the interpreter it opened at registration, so an upgraded qemu must be registered anew.
 register_arm64() {
   local fs=/proc/sys/fs/binfmt_misc conf=/usr/lib/binfmt.d/qemu-aarch64.conf
-  [ "$(uname -m)" != aarch64 ] || return 0
+  [ "$(uname -sm)" = "Linux x86_64" ] || return 0
+  [ "$(id -u)" = 0 ] || fail "running arm64 images needs root once, or docker run --privileged tonistiigi/binfmt --install arm64"
   [ -e $fs/register ] || mount -t binfmt_misc binfmt_misc $fs || fail "this kernel has no binfmt_misc: arm64 images can be built, not run"
   [ -e $conf ] || fail "$conf is missing: qemu-user-binfmt is not installed"
   [ ! -e $fs/qemu-aarch64 ] || echo -1 >$fs/qemu-aarch64

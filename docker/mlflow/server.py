@@ -82,7 +82,18 @@ def basic_auth() -> list[str]:
     os.environ["MLFLOW_AUTH_CONFIG_PATH"] = str(config)
     os.environ["MLFLOW_AUTH_ADMIN_PASSWORD"] = secret("MANASIGHT_AUTH_PASSWORD_FILE")
     os.environ["MLFLOW_FLASK_SERVER_SECRET_KEY"] = secret("MANASIGHT_AUTH_KEY_FILE")
+    set_admin_password(os.environ["MLFLOW_AUTH_ADMIN_PASSWORD"])
     return ["--app-name", "basic-auth"]
+
+
+def set_admin_password(password: str) -> None:
+    """Give an existing `admin` the secret's password: a restored database has another one."""
+    from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
+
+    store = SqlAlchemyStore()
+    store.init_db(database())
+    if store.has_user("admin"):
+        store.update_user("admin", password=password)
 
 
 def serve() -> None:
@@ -102,6 +113,13 @@ def serve() -> None:
     )
 
 
+def migrate() -> None:
+    """`mlflow db upgrade` in this process: as a command of its own it would show the password to the host."""
+    from mlflow.db import upgrade
+
+    upgrade.callback(database())
+
+
 def main(arguments: list[str]) -> int:
     """Do what the arguments say; 1 and one sentence if they or a setting are wrong."""
     try:
@@ -109,8 +127,7 @@ def main(arguments: list[str]) -> int:
             case ["server"]:
                 serve()
             case ["migrate"]:
-                os.environ["MLFLOW_TRACKING_URI"] = database()
-                mlflow("db", "upgrade", os.environ["MLFLOW_TRACKING_URI"])
+                migrate()
             case ["owner"]:
                 print("the volume belongs to this image's user")
             case ["bucket", action]:

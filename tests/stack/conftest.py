@@ -1,14 +1,22 @@
 """What the stack's tests share: images of this commit, and one stack under a name and ports of its own."""
 
+import importlib.util
 import os
+import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from engine import ROOT, docker
+from engine import ROOT, VERSION, docker
 from PIL import Image
+
+# The same Chromium as the browser tests'.
+specification = importlib.util.spec_from_file_location("browser_fixtures", ROOT / "tests/browser/conftest.py")
+fixtures = importlib.util.module_from_spec(specification)
+specification.loader.exec_module(fixtures)
+browser, page = fixtures.browser, fixtures.page
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -30,20 +38,48 @@ def free_port() -> int:
 def make() -> Callable[..., str]:
     """Runs a target of docker/docker.mk on a stack of its own and returns what it printed; fails with its message."""
     ports = {"PORT": str(free_port()), "MLFLOW_PORT": str(free_port())}
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    # Without what `make test-stack` itself exports: ports, and that it is a make within a make.
+    outer = ("AWS_", "APP_HOST_PORT", "MLFLOW_HOST_PORT", "MAKE", "MFLAGS")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(outer)}
     environment |= {"COMPOSE_PROJECT_NAME": "manasight-test", "MANASIGHT_POLL_SECONDS": "2", "YES": "1"} | ports
+    # Packed faster; what is tested here is not sent anywhere.
+    environment |= {"COMPRESSION": "zstd"}
+
+    command = ["make", "--no-print-directory", "-f", "docker/docker.mk"]
 
     def run(target: str, check: bool = True, **settings: str) -> str:
-        command = ["make", "--no-print-directory", "-f", "docker/docker.mk", target]
         done = subprocess.run(
-            command, cwd=ROOT, env=environment | settings, capture_output=True, text=True, timeout=1800
+            [*command, target], cwd=ROOT, env=environment | settings, capture_output=True, text=True, timeout=1800
         )
         if check:
             assert done.returncode == 0, f"make {target}: {done.stdout[-2000:]}{done.stderr[-4000:]}"
         return done.stdout + done.stderr
 
-    run.ports = ports
+    run.ports, run.command, run.environment = ports, command, environment
     return run
+
+
+@pytest.fixture(scope="session")
+def stack(make) -> Iterator[Callable[..., str]]:
+    """A stack on empty volumes, gone afterwards."""
+    make("purge")
+    make("up")
+    yield make
+    make("purge")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def images_of_tests_go() -> Iterator[None]:
+    """Nothing stays but the stack's own images and the build cache: disks are small."""
+
+    def images() -> set[str]:
+        return set(docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split())
+
+    before = images()
+    yield
+    made = [name for name in images() - before if name.startswith(("ghcr.io/manasight-", "localhost:"))]
+    if made:
+        docker("image", "rm", "--force", *made)
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +87,25 @@ def app_image(make) -> str:
     """The app for both platforms under one name, as `make images` makes it."""
     subprocess.run(["docker", "info"], check=True, capture_output=True, timeout=30)
     make("images", TARGETS="app", NAMESPACE="manasight-test")
-    return "ghcr.io/manasight-test/app:0.1.0"
+    return f"ghcr.io/manasight-test/app:{VERSION}"
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[str]:
+    """Host and port of an empty registry: Debian's program where it is installed, else the published image."""
+    port = free_port()
+    if shutil.which("docker-registry"):
+        config = tmp_path / "registry.yml"
+        storage = f"{{filesystem: {{rootdirectory: {tmp_path / 'registry'}}}}}"
+        config.write_text(f"version: 0.1\nstorage: {storage}\nhttp: {{addr: '127.0.0.1:{port}'}}\n")
+        process = subprocess.Popen(["docker-registry", "serve", config], stderr=subprocess.DEVNULL)
+        yield f"localhost:{port}"
+        process.terminate()
+        process.wait(30)
+    else:
+        name = docker("run", "--detach", "--rm", "--publish", f"127.0.0.1:{port}:5000", "registry:3")
+        yield f"localhost:{port}"
+        docker("rm", "--force", name)
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,13 @@
 import base64
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+VERSION = subprocess.run(
+    [sys.executable, ROOT / ".github/release/version.py", "show"], capture_output=True, text=True, check=True
+).stdout.strip()
 
 
 def docker(*arguments: str, timeout: float = 120) -> str:

@@ -2,12 +2,13 @@
 
 import importlib.util
 import json
+import os
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from engine import ROOT, docker, predictions
+from engine import ROOT, VERSION, docker, predictions
 
 
 def bake(*targets: str, **variables: str) -> dict:
@@ -53,6 +54,55 @@ def test_both_platforms_answer_alike(app_image, container, picture):
     arm64 = predictions(container(app_image, "--platform", "linux/arm64", "--network", "none"), picture)
     assert amd64.keys() == arm64.keys()
     assert max(abs(amd64[name] - arm64[name]) for name in amd64) < 1e-4
+
+
+def test_mlflow_image_runs_on_both_platforms(make):
+    make("images", TARGETS="mlflow", NAMESPACE="manasight-test")
+    look = "import platform, psycopg2, boto3, numpy; import mlflow.version as m; print(platform.machine(), m.VERSION)"
+    for platform, machine in (("linux/amd64", "x86_64"), ("linux/arm64", "aarch64")):
+        run = ("run", "--rm", "--platform", platform, "--entrypoint", "python3", "--network", "none")
+        assert docker(*run, f"ghcr.io/manasight-test/mlflow:{VERSION}", "-c", look) == f"{machine} 3.17.2"
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_every_package_of_the_trainer_has_a_wheel_for_both_platforms(tmp_path, machine):
+    uv = [str(ROOT / ".venv/bin/uv"), "pip", "install", "--dry-run", "--target", str(tmp_path / "none")]
+    target = ["--python-platform", f"{machine}-manylinux_2_28", "--python-version", "3.13", "--only-binary", ":all:"]
+    for lock in (["requirements/trainer.txt", "--require-hashes", "--no-deps"], ["requirements/torch.txt"]):
+        done = subprocess.run(
+            [*uv, *target, "--requirements", *lock], cwd=ROOT, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr[-1000:]
+        assert "Would install" in done.stderr
+
+
+@pytest.mark.parametrize("files", ["compose.yaml", "compose.yaml:docker/airgap/compose.yaml"])
+def test_compose_files_are_clean(files):
+    command = ["docker", "compose", "--profile", "train", "--profile", "gpu", "config", "--quiet"]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"COMPOSE_FILE": files}, capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_every_service_is_locked_up():
+    """Also those that run only now and then; tests of the stack look at the running ones."""
+    command = ["docker", "compose", "--profile", "*", "config", "--format", "json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    services = json.loads(done.stdout)["services"]
+    assert {"postgres", "minio", "bucket", "mlflow-migrate", "mlflow", "app", "trainer", "trainer-gpu"} <= set(services)
+    for name, service in services.items():
+        assert service.get("read_only"), name
+        assert service["cap_drop"] == ["ALL"], name
+        assert "cap_add" not in service, name
+        assert "privileged" not in service, name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert int(service["mem_limit"]) > 0, name
+        assert service["pids_limit"] > 0, name
+        assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}, name
+        assert {port["host_ip"] for port in service.get("ports", [])} <= {"127.0.0.1"}, name
+        assert ":latest" not in service["image"], name
+        if name.startswith(("app", "trainer")):
+            assert not [key for key in service["environment"] if key.startswith("AWS_")], name
+            assert "secrets" not in service, name
 
 
 def test_app_stops_at_once(app_image, container, picture):
@@ -125,15 +175,13 @@ def test_build_refuses_cuda_in_a_cpu_image_and_packages_without_a_licence(tmp_pa
 
 def test_two_builds_of_one_commit_are_one_image(make, app_image):
     """The manifest of the platform, without attestations, which carry the time of the build."""
-    digests = []
-    for again in ("", "1"):
-        make(
-            "images",
-            TARGETS="app",
-            PLATFORMS="linux/amd64",
-            NAMESPACE="manasight-again",
-            PROVENANCE="false",
-            NO_CACHE=again,
-        )
-        digests.append(docker("image", "inspect", "ghcr.io/manasight-again/app:0.1.0", "--format", "{{.Id}}"))
-    assert digests[0] == digests[1]
+
+    def build(**settings: str) -> dict:
+        image = {"TARGETS": "app", "PLATFORMS": "linux/amd64", "NAMESPACE": "manasight-again", "PROVENANCE": "false"}
+        make("images", **image, **settings)
+        return json.loads(docker("image", "inspect", f"ghcr.io/manasight-again/app:{VERSION}"))[0]
+
+    later, cached, anew = build(NO_CACHE="1", SOURCE_DATE_EPOCH="2000000000"), build(), build(NO_CACHE="1")
+    assert cached["Id"] == anew["Id"]
+    # A commit that changes none of the files may find their layers in the cache, with the times they had.
+    assert later["RootFS"]["Layers"] == anew["RootFS"]["Layers"]

@@ -1,121 +1,183 @@
-"""The stack from empty volumes to a served champion, and what survives: down, up, backup, purge, restore."""
+"""The stack from empty volumes to a champion in an open page, and what survives: down, up, backup, purge, restore."""
 
+import hashlib
 import json
 import os
 import subprocess
+import tarfile
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
 import pytest
-from engine import ROOT, docker
+from engine import ROOT, VERSION, docker
+from playwright.sync_api import Page, expect
+
+PROJECT = "manasight-test"
 
 
 @pytest.fixture(scope="module")
-def stack(make):
-    """A stack on empty volumes, gone afterwards."""
-    make("purge")
-    make("up")
-    yield make
-    make("purge")
-
-
-def title(make) -> str:
-    """Which model the app says it serves."""
-    address = f"http://127.0.0.1:{make.ports['PORT']}/ready"
-    with urllib.request.urlopen(address, timeout=10) as answer:
-        return json.load(answer)["model"]
-
-
-def wait_for_title(make, wanted: str) -> None:
-    """Until the app serves that model, at most a minute."""
-    for _ in range(60):
-        if title(make) == wanted:
-            return
-        time.sleep(1)
-    raise AssertionError(f"the app serves {title(make)}, not {wanted}")
-
-
-def client(make) -> mlflow.MlflowClient:
-    """A client as a user has it: an address and no key of the object store."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
+def client(stack) -> mlflow.MlflowClient:
+    """A client as a user has it: an address, no key of the object store, no setting of its own."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "MLFLOW_"))]:
         del os.environ[name]
-    # As in the trainer's image: the addresses that the server offers instead are inside the stack's own network.
-    os.environ["MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD"] = "false"
-    address = f"http://127.0.0.1:{make.ports['MLFLOW_PORT']}"
+    address = f"http://127.0.0.1:{stack.ports['MLFLOW_PORT']}"
     mlflow.set_tracking_uri(address)
     return mlflow.MlflowClient(address)
 
 
+def containers(*options: str) -> list[str]:
+    """The ids of the stack's running containers."""
+    return docker("ps", "-q", "-f", f"label=com.docker.compose.project={PROJECT}", *options).split()
+
+
+def inside_postgres(*command: str) -> str:
+    """What a command prints beside the database, as its superuser."""
+    (name,) = containers("-f", "label=com.docker.compose.service=postgres")
+    return docker("exec", name, *command)
+
+
 def sql(query: str) -> str:
-    """What the database answers, asked as its superuser."""
-    name = docker("ps", "-q", "-f", "label=com.docker.compose.project=manasight-test", "-f", "name=postgres")
-    return docker("exec", name, "psql", "-U", "postgres", "-d", "mlflow", "-Atc", query)
+    """What the database answers."""
+    return inside_postgres("psql", "-U", "postgres", "-d", "mlflow", "-Atc", query)
 
 
-def test_champion_reaches_the_open_app_and_outlives_down_purge_and_restore(stack, tmp_path):
-    assert title(stack) == "starter"
-    registry = client(stack)
-    model = ROOT / "models/starter/model.onnx"
-    if os.environ.get("MODEL"):
-        model = ROOT / os.environ["MODEL"] / "model.onnx"
-    with mlflow.start_run() as run:
-        mlflow.log_metric("f1", 0.5)
-        mlflow.log_artifact(str(model), "model")
-    registry.create_registered_model("manasight")
-    version = registry.create_model_version("manasight", f"{run.info.artifact_uri}/model", run.info.run_id).version
-    registry.set_registered_model_alias("manasight", "champion", version)
+def rows() -> list[str]:
+    """Every row of the database as text, without the line that is random in every dump."""
+    dump = inside_postgres("pg_dump", "-U", "postgres", "--data-only", "mlflow")
+    return [line for line in dump.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))]
 
-    wait_for_title(stack, "manasight, version 1")
-    assert sql(f"SELECT value FROM metrics WHERE run_uuid = '{run.info.run_id}'") == "0.5"
-    assert run.info.artifact_uri.startswith("mlflow-artifacts:")
 
-    stack("down")
-    stack("up")
-    wait_for_title(stack, "manasight, version 1")
+def artifacts(archive: Path) -> dict[str, str]:
+    """The SHA-256 of every artifact in a backup, by its key in the bucket."""
+    with tarfile.open(archive) as outer, tarfile.open(fileobj=outer.extractfile("bucket.tar")) as bucket:
+        return {member.name: hashlib.sha256(bucket.extractfile(member).read()).hexdigest() for member in bucket}
 
-    archive = tmp_path / "backup.tar"
-    stack("backup", FILE=str(archive))
-    damaged = tmp_path / "damaged.tar"
-    damaged.write_bytes(archive.read_bytes().replace(b"manasight", b"manaslght"))
-    assert "not a whole backup" in stack("restore", check=False, FILE=str(damaged))
-    stack("purge")
-    stack("restore", FILE=str(archive))
-    registry = client(stack)
-    assert registry.get_model_version_by_alias("manasight", "champion").run_id == run.info.run_id
-    found = mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="model/model.onnx")
-    assert Path(found).read_bytes() == model.read_bytes()
-    wait_for_title(stack, "manasight, version 1")
+
+def served(make: Callable) -> str:
+    """Which model the app says it serves."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{make.ports['PORT']}/ready", timeout=10) as answer:
+        return json.load(answer)["model"]
+
+
+def wait_until_served(make: Callable, wanted: str) -> None:
+    """Until the app serves that model, at most a minute."""
+    for _ in range(60):
+        if served(make) == wanted:
+            return
+        time.sleep(1)
+    raise AssertionError(f"the app serves {served(make)}, not {wanted}")
 
 
 def test_services_are_locked_up_and_clients_hold_no_key(stack):
-    names = docker("ps", "-q", "-f", "label=com.docker.compose.project=manasight-test").split()
+    names = containers()
     assert len(names) == 4
     for found in json.loads(docker("inspect", *names)):
         host, service = found["HostConfig"], found["Config"]["Labels"]["com.docker.compose.service"]
         assert host["ReadonlyRootfs"], service
         assert host["CapDrop"] == ["ALL"], service
+        assert "no-new-privileges:true" in host["SecurityOpt"], service
         assert host["Memory"] > 0, service
         assert host["PidsLimit"] > 0, service
+        assert host["LogConfig"]["Config"] == {"max-size": "10m", "max-file": "3"}, service
         assert found["Config"]["User"].split(":")[0].isdigit(), service
         published = [binding["HostIp"] for ports in host["PortBindings"].values() for binding in ports]
         assert set(published) <= {"127.0.0.1"}, service
+        networks = {name.removeprefix(f"{PROJECT}_") for name in found["NetworkSettings"]["Networks"]}
+        expected = {"app": {"front"}, "mlflow": {"front", "data"}, "postgres": {"data"}, "minio": {"data"}}
+        assert networks == expected[service]
         if service == "app":
             assert not [entry for entry in found["Config"]["Env"] if entry.startswith("AWS_")]
-            assert not found["HostConfig"]["Binds"]
+            assert not host["Binds"]
+    assert json.loads(docker("network", "inspect", f"{PROJECT}_data"))[0]["Internal"]
 
 
-def test_taken_port_is_one_sentence(make, stack):
+# Drawing, training, evaluating, exporting and two restarts of everything: minutes on two cores.
+@pytest.mark.timeout(1800)
+def test_a_champion_reaches_the_open_page_and_outlives_down_purge_and_restore(
+    stack, client, page: Page, picture: Path, tmp_path: Path
+):
+    connections = []
+    page.on("websocket", lambda opened: connections.append(opened.url))
+    page.goto(f"http://127.0.0.1:{stack.ports['PORT']}")
+    page.locator("input[type=file]").first.set_input_files(picture)
+    expect(page.get_by_role("row", name="creature")).to_contain_text("%")
+    assert served(stack) == "starter"
+
+    stack("train", CARDS="60", ARGS="--trainer.max_epochs 1")
+
+    expect(page.get_by_role("definition").filter(has_text="manasight, version 1")).to_be_visible()
+    # A page that lost its connection while the machine trained shows an upload that the server has forgotten.
+    connected = f"the page has connected {len(connections)} times"
+    expect(page.get_by_alt_text(picture.name), connected).to_be_visible()
+    champion = client.get_model_version_by_alias("manasight", "champion")
+    assert sql(f"SELECT status FROM runs WHERE run_uuid = '{champion.run_id}'") == "FINISHED"
+    model = Path(mlflow.artifacts.download_artifacts(f"models:/manasight/{champion.version}", dst_path=str(tmp_path)))
+    digest = hashlib.sha256((model / "model.onnx").read_bytes()).hexdigest()
+
     stack("down")
-    done = subprocess.Popen(["python3", "-m", "http.server", make.ports["PORT"], "--bind", "127.0.0.1"])
+    stack("up")
+    wait_until_served(stack, "manasight, version 1")
+
+    before, archive = rows(), tmp_path / "backup.tar"
+    stack("backup", FILE=str(archive))
+    assert digest in artifacts(archive).values()
+    damaged = tmp_path / "damaged.tar"
+    damaged.write_bytes(archive.read_bytes().replace(b"manasight", b"manaslght"))
+    assert "not a whole backup" in stack("restore", check=False, FILE=str(damaged))
+    stack("purge")
+    stack("restore", FILE=str(archive))
+    wait_until_served(stack, "manasight, version 1")
+    assert rows() == before
+    again = tmp_path / "again.tar"
+    stack("backup", FILE=str(again))
+    assert artifacts(again) == artifacts(archive)
+
+
+def test_upgrade_pulls_what_was_pushed_backs_up_and_keeps_everything(stack, client, registry, tmp_path):
+    run = client.create_run(client.create_experiment("before the upgrade")).info.run_id
+    archive = tmp_path / "before.tar"
+    published = {"REGISTRY": registry, "NAMESPACE": "published"}
+    stack("push", TARGETS="app mlflow", PLATFORMS="linux/amd64", **published)
+
+    stack("upgrade", PULL="1", FILE=str(archive), **published)
+
+    assert client.get_run(run).info.run_id == run
+    assert archive.stat().st_size > 0
+    images = [found["Config"]["Image"] for found in json.loads(docker("inspect", *containers()))]
+    assert {f"{registry}/published/app:{VERSION}", f"{registry}/published/mlflow:{VERSION}"} <= set(images)
+
+
+def test_mlflow_asks_for_a_password_if_told_to_and_the_app_has_it(stack, client, monkeypatch):
+    stack("up", MLFLOW_AUTH="basic")
+    with pytest.raises(mlflow.MlflowException, match="401"):
+        client.search_experiments()
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", (ROOT / f".secrets/{PROJECT}/mlflow_admin").read_text())
+
+    with mlflow.start_run() as run:
+        mlflow.log_artifact(str(ROOT / "models/starter/model.onnx"), "model")
+    if not client.search_registered_models():
+        client.create_registered_model("manasight")
+    version = client.create_model_version("manasight", f"{run.info.artifact_uri}/model", run.info.run_id).version
+    client.set_registered_model_alias("manasight", "champion", version)
+
+    wait_until_served(stack, f"manasight, version {version}")
+    stack("up")
+
+
+def test_taken_port_is_one_sentence(stack):
+    stack("down")
+    done = subprocess.Popen(["python3", "-m", "http.server", stack.ports["PORT"], "--bind", "127.0.0.1"])
     try:
         time.sleep(1)
-        said = make("up", check=False)
+        said = stack("up", check=False)
     finally:
         done.terminate()
         done.wait(10)
-    assert f"Port {make.ports['PORT']} is taken" in said
+    assert f"Port {stack.ports['PORT']} is taken" in said
 
 
 def test_weak_secret_is_refused(tmp_path):
@@ -125,7 +187,7 @@ def test_weak_secret_is_refused(tmp_path):
     assert first.stderr == b""
     assert (tmp_path / ".secrets").stat().st_mode & 0o777 == 0o700
     for weak in ("minioadmin", "short", "a" * 40, "MyPassword2026isLong"):
-        secret = tmp_path / ".secrets/minio"
+        secret = tmp_path / ".secrets/manasight/minio"
         secret.chmod(0o600)
         secret.write_text(weak)
         again = subprocess.run(["bash", "docker/secrets.sh"], cwd=tmp_path, capture_output=True, check=False)
