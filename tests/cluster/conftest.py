@@ -1,0 +1,70 @@
+"""What the tests of pods share: one namespace of the local overlay, and images that may be stand-ins."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "k8s"))
+
+from checks.images import built  # noqa: E402
+from checks.manifests import Manifests  # noqa: E402
+from checks.render import build, components, working_copy, write_combination  # noqa: E402
+from pods import Cluster, cluster, docker  # noqa: E402
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything here needs an engine: `pytest -m stack` asks for it, `-m "not stack"` does without."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.stack)
+            item.add_marker(pytest.mark.timeout(3600))
+
+
+def rendered(*names: str) -> Manifests:
+    """The local overlay with components, and with made-up secrets."""
+    with working_copy() as copy:
+        if names:
+            return build(write_combination(copy, names, components(copy)))
+        return build(copy / "overlays" / "local")
+
+
+def stand_ins() -> tuple[dict[str, str], dict[str, str]]:
+    """What runs in place of images that this engine does not have, said aloud.
+
+    Returns:
+        images: replaced ones; TRAINER_IMAGE names another build of the trainer.
+        paths: of probes, where SeaweedFS stands in for Silo.
+    """
+    own, mlflow = (f"ghcr.io/manasight/{name}:{built()[1]}" for name in ("trainer", "mlflow"))
+    trainer = os.environ.get("TRAINER_IMAGE", own)
+    for image, target in ((trainer, "trainer"), (mlflow, "mlflow")):
+        if not docker("image", "ls", "--quiet", image):
+            pytest.fail(f"this engine has no {image}; build it first: make images TARGETS={target}")
+    silo = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "pgsty/silo")
+    if "stand-in" not in docker("image", "inspect", "--format", "{{json .Config.Labels}}", silo, check=False):
+        return {own: trainer}, {}
+    print("\nstand-ins: SeaweedFS for Silo, PostgreSQL 17 for 18")
+    return {own: trainer}, dict.fromkeys(("/minio/health/ready", "/minio/health/live"), "/healthz")
+
+
+def small(manifests: Manifests, cards: int) -> Manifests:
+    """The same with fewer cards to draw."""
+    for config in manifests.of("ConfigMap"):
+        if "CARDS" in config["data"]:
+            config["data"]["CARDS"] = str(cards)
+    return manifests
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory) -> Iterator[Cluster]:
+    """The namespace of the local overlay; nothing runs in it yet."""
+    images, paths = stand_ins()
+    name = os.environ.get("PODS_NAME", "manasight-pods")  # another one for a second run beside the first
+    folder = tmp_path_factory.mktemp("pods")
+    with cluster(small(rendered(), 90), folder, name=name, images=images, paths=paths) as made:
+        yield made
