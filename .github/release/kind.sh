@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# A cluster in containers with this tree's images in it. KIND_NODE: the node's image; empty: kind's own newest.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+node=()
+[ -z "${KIND_NODE:-}" ] || node=(--image "$KIND_NODE")
+kind get clusters 2>/dev/null | grep -qx manasight || kind create cluster --name manasight --config .github/release/kind.yaml --wait 180s "${node[@]}"
+platform=linux/$(docker version --format '{{.Server.Arch}}')
+PLATFORMS=$platform docker/images.sh
+# Not `kind load docker-image`: it fails on images of several platforms (kind#3795).
+for image in app mlflow trainer; do
+  docker save --platform "$platform" "${REGISTRY:-ghcr.io}/${NAMESPACE:-manasight}/$image:$(python3 .github/release/version.py show)" \
+    | kind load image-archive --name manasight --nodes manasight-worker,manasight-worker2 /dev/stdin
+done

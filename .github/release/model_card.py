@@ -1,0 +1,101 @@
+"""Put the champion where images take their model from, with its card and the prediction that images are compared with.
+
+    python model_card.py BAR OPTIONS OUT
+
+Needs the trainer's environment. `OPTIONS` are those of `manasight data scryfall` that the cards were fetched with.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from trainer import tracking
+from trainer.data.image import load_rgb, resize
+from trainer.errors import UserError
+from trainer.onnx_file import OnnxClassifier
+from trainer.promote import find_champion
+
+ROOT = Path(__file__).parents[2]
+CARD = """# The published model
+
+A ResNet18 for trading cards: {count} labels, {height}×{width} pixels, trained on real cards.
+
+```sh
+manasight data scryfall cards {options}
+manasight data split cards splits
+manasight fit --config trainer/experiments/{experiment}.yaml --data.root splits
+manasight evaluate && manasight export
+```
+
+Test split, each label at a threshold of 0.5; the app uses those in the file: {figures}.
+Run `{run}`, commit `{commit}`, data `{data}`.
+
+The cards are © Wizards of the Coast and stay where they were fetched; the model holds none of them. Manasight is
+unofficial fan content, permitted under the Fan Content Policy, and not approved or endorsed by Wizards.
+
+It knows single cards that fill the picture, and answers for any picture: it has no label for “not a card”.
+"""
+
+
+def publish(bar: float, options: str, out: Path) -> None:
+    """Write `model.onnx`, `README.md` and `prediction.json`; nothing is left half-written.
+
+    Raises:
+        UserError: if there is no champion, or its macro F1 is below the bar.
+    """
+    version = find_champion(tracking.connect())
+    if version is None:
+        raise UserError("there is no champion to publish")
+    path = tracking.run_folder(version.run_id) / "model.onnx"
+    model = OnnxClassifier(path)
+    figures = model.metadata.metrics["test"]
+    if not figures["macro_f1"] >= bar:
+        raise UserError(f"the champion's macro F1 is {figures['macro_f1']:.4f}, below the bar of {bar}")
+    picture = json.loads((ROOT / "models/starter/prediction.json").read_text())["image"]
+    height, width = model.metadata.input_size
+    pixels = np.asarray(resize(load_rgb(ROOT / picture), (height, width)))[None]
+    probabilities = dict(zip(model.metadata.classes, map(float, model(pixels)[0]), strict=True))
+    new = out.with_name(out.name + ".new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    shutil.copy(path, new / "model.onnx")
+    (new / "prediction.json").write_text(
+        json.dumps({"image": picture, "probabilities": probabilities}, indent=2) + "\n"
+    )
+    card = CARD.format(
+        count=len(model.metadata.classes),
+        height=height,
+        width=width,
+        options=options,
+        experiment=yaml.safe_load((tracking.run_folder(version.run_id) / "config.yaml").read_text())["name"],
+        figures=", ".join(f"{name} {value:.3f}" for name, value in figures.items()),
+        run=version.run_id,
+        commit=model.metadata.git_commit,
+        data=model.metadata.data_fingerprint,
+    )
+    (new / "README.md").write_text(card)
+    shutil.rmtree(out, ignore_errors=True)
+    new.rename(out)
+    print(f"published: {out}, macro F1 {figures['macro_f1']:.4f}")
+
+
+def main() -> None:
+    """Do it; what is wrong is one sentence and status 1."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bar", type=float)
+    parser.add_argument("options")
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    try:
+        publish(arguments.bar, arguments.options, arguments.out)
+    except UserError as error:
+        sys.exit(f"model_card: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+# Publishing, in the steps that the workflows call; `make help` lists only what people type. Included by the Makefile.
+
+V ?=
+REF ?=
+TARGET ?= app
+PLATFORM ?= linux/amd64
+# The node that the manifests are tried on; Renovate keeps it current.
+KIND_NODE ?= kindest/node:v1.37.0@sha256:a1ed56cfb0e7b93589bdf97c8cd566405a265939e3620fc4f5de89adff580ae5
+# A tag's name is anybody's text: V and REF reach recipes as the shell's variables, and workflows set them in the
+# environment, where make does not expand them either.
+export V REF
+export COPY_TO DIST SMOKE_SECONDS CACHE_READ_ONLY NO_CACHE REVISION KIND_NODE QUERY BAR RUN
+
+RELEASE := .github/release
+
+.PHONY: version-set version-check publish-build publish-smoke publish-join publish-copy publish-sign publish-verify publish-tag release-notes release-manifests workflows \
+	registry model train-model propose-model release kind dump nightly-issue
+
+version-set: ## write a version into every place that names it (V=1.2.3)
+	@$(PYTHON) $(RELEASE)/version.py set "$$V"
+
+version-check: # refuse a tree that names several versions (V=1.2.3: or another than that; REF: or what is not published)
+	@$(PYTHON) $(RELEASE)/version.py check $${V:+"$$V"} $${REF:+--ref "$$REF"}
+
+publish-build: # build TARGET for PLATFORM and push it by digest
+	@$(RELEASE)/publish.sh build $(TARGET) $(PLATFORM)
+
+publish-smoke: # run what publish-build pushed
+	@$(RELEASE)/publish.sh smoke $(TARGET) $(PLATFORM)
+
+publish-join: # make one image of both platforms, if both have run
+	@$(RELEASE)/publish.sh join $(TARGET)
+
+publish-copy: # put the joined image into COPY_TO too
+	@$(RELEASE)/publish.sh copy $(TARGET)
+
+publish-sign: # sign the joined image
+	@$(RELEASE)/publish.sh sign $(TARGET)
+
+publish-verify: # check signature, provenance and contents as a user would
+	@$(RELEASE)/publish.sh verify $(TARGET)
+
+publish-tag: # give the joined images the tags of REF (refs/tags/v1.2.3, refs/heads/main)
+	@$(RELEASE)/publish.sh tag "$$REF"
+
+release-notes: # print the notes of release V
+	@$(PYTHON) $(RELEASE)/notes.py "$$V" $(or $(DIST),dist)
+
+release-manifests: # write the Kubernetes manifests with images pinned by digest
+	@$(PYTHON) $(RELEASE)/version.py pin $(or $(DIST),dist) $(or $(DIST),dist)/k8s
+
+workflows: .venv/installed ## check the workflows with actionlint and zizmor
+	$(BIN)/zizmor --offline --no-progress --persona=pedantic --min-severity=informational .github
+	@.github/actionlint.sh
+
+registry: # start a registry on this machine (REGISTRY=localhost:5001)
+	@$(RELEASE)/registry.sh $(lastword $(subst :, ,$(or $(REGISTRY),localhost:5001)))
+
+model: # fetch the published model, if there is one, for the images
+	@$(RELEASE)/model.sh
+
+train-model: .venv/installed # train the published model on real cards (QUERY=…, BAR=…)
+	@$(RELEASE)/train-model.sh
+
+propose-model: # open a pull request for what train-model made
+	@$(RELEASE)/propose-model.sh
+
+release: # make the GitHub release V of what was tagged
+	@$(RELEASE)/release.sh "$$V"
+
+kind: ## make a Kubernetes cluster in containers, with this tree's images (KIND_NODE=image)
+	@$(RELEASE)/kind.sh
+
+dump: # leave in dump/ what helps to understand a failure
+	@$(RELEASE)/dump.sh
+
+nightly-issue: # open an issue about a failed night (RUN=address)
+	@$(RELEASE)/nightly-issue.sh
