@@ -7,7 +7,7 @@ PYTHON ?= python3
 # Ports of `make demo`, and how many cards it draws.
 PORT ?= 8501
 MLFLOW_PORT ?= 5000
-CARDS ?= 1800
+CARDS ?= 3600
 
 STATE := .manasight
 BIN := .venv/bin
@@ -16,6 +16,8 @@ BIN := .venv/bin
 .NOTPARALLEL:
 
 include docker/docker.mk
+include .github/release/release.mk
+include k8s/k8s.mk
 
 .PHONY: help demo demo-model ports test lint format lock clean chromium
 
@@ -48,9 +50,9 @@ chromium: .venv/installed
 	@tests/browser/chromium.sh
 
 test: .venv/installed chromium ## run the tests
-	$(BIN)/pytest tests/unit tests/browser
+	$(BIN)/pytest tests/unit tests/browser --durations 15
 
-lint: .venv/installed ## check style
+lint: .venv/installed version-check workflows lint-docker ## check style, versions, workflows, Dockerfiles and scripts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
@@ -62,5 +64,5 @@ lock: .venv/installed ## write the lock files anew from pyproject.toml
 	@requirements/lock.sh
 
 clean: ## remove what was installed, drawn, trained and cached
-	rm -rf .venv $(STATE) .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf .venv $(STATE) .pytest_cache .ruff_cache .hypothesis .schemathesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

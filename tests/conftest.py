@@ -20,6 +20,12 @@ import requests
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(autouse=True)
+def no_tracking_uri_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow's `set_tracking_uri` leaves its address in the environment, where later tests' processes would find it."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
 def build_tiny_model(
     classes: tuple[str, ...] = ("red", "green", "blue"),
     input_size: tuple[int, int] = (24, 16),
@@ -170,7 +176,7 @@ class StandInRegistry:
                     version = {"version": str(outer.version), "creation_timestamp": outer.version, "tags": []}
                     status, body = 200, json.dumps({"model_version": version}).encode()
                 else:
-                    status, body = 404, b"{}"
+                    status, body = 404, json.dumps({"error_code": "RESOURCE_DOES_NOT_EXIST"}).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()

@@ -1,14 +1,16 @@
 """The command line: what it lists, and one sentence instead of a traceback for every mistake."""
 
+import errno
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
-from trainer.cli import COMMANDS, main
+from trainer.cli import COMMANDS, explain, main
 
 
 @pytest.fixture(autouse=True)
@@ -51,8 +53,100 @@ def test_a_flag_needs_no_value(make_images, capsys):
 
 def test_missing_data_is_named(capsys, tmp_path):
     error = sentence(capsys, "fit", "--data.root", tmp_path / "cards", "--model.weights", "none")
-    assert "there is no" in error
-    assert "manasight data split" in error
+    assert f"there is no folder '{tmp_path / 'cards'}'" in error
+    (tmp_path / "cards").mkdir()
+    assert "manasight data split" in sentence(capsys, "fit", "--data.root", tmp_path / "cards")
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        ("fit", "required: data.root"),
+        ("fit --data.rot x", "there is no option '--data.rot', did you mean '--data.root'?"),
+        ("fit --data.root x --data.input_size 64x64", "takes a list in brackets, as in [224,160], not '64x64'"),
+        ("fit --data.root x --data.workers -1", "workers -1 makes no sense"),
+        ("fit --data.root x --data.batch_size 0", "batch_size 0 is too small"),
+        ("fit --data.root x --trainer.max_epochs 0", "--trainer.max_epochs 0 is too small"),
+        ("fit --data.root x --patience -1", "--patience -1 is too small"),
+        ("fit --data.root x --model.learning_rate -1", "--model.learning_rate must be above 0"),
+        ("fit --data.root x --trainer.fast_dev_run true", "fast_dev_run keeps no checkpoint"),
+        ("fit --data.root x --trainer.accelerator nonsense", "the trainer options do not go together"),
+        ("data demo x --cout 20", "did you mean '--count'?"),
+        ("data split x y --mode move", "--mode takes one of 'copy', 'link', not 'move'"),
+        ("data split x x/y", "would become part of itself"),
+        ("data split x y --separator=", "the separator is empty"),
+        ("promote --version newest", "--version takes a whole number or null, not 'newest'"),
+        ("predict nowhere --model models/starter/model.onnx", "there is no 'nowhere'"),
+        ("predict x --out nowhere/table.csv", "there is no folder 'nowhere'"),
+        ("serve --port 99999 --check", "99999 is no port"),
+        ("serve --port 15000 --mlflow_port 15000 --check", "cannot share port 15000"),
+        ("serve --address 192.0.2.1 --check", "'192.0.2.1' is no address of this machine"),
+    ],
+)
+def test_a_mistake_in_the_options_is_one_sentence(args, says, capsys):
+    assert says in sentence(capsys, *args.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (None, "there is no file '{}'"),
+        ("data:\n  root: x\n   y: [1\n", "'{}' is no YAML, line 3"),
+        ("", "'{}' holds no options"),
+        ("- a\n- b\n", "'{}' holds no options"),
+        ("trainer: {max_epochs: many}\ndata: {root: x}\n", "takes a whole number or null, not 'many'"),
+        ("data: {rooot: x}\n", "did you mean '--data.root'?"),
+    ],
+)
+def test_a_mistake_in_a_file_of_options_is_one_sentence(text, says, capsys, tmp_path):
+    path = tmp_path / "experiment.yaml"
+    if text is not None:
+        path.write_text(text)
+    assert says.format(path) in sentence(capsys, "fit", "--config", path)
+
+
+def test_data_that_is_split_already_is_not_split_again(capsys, make_images, tmp_path):
+    for part in ("train", "val", "test"):
+        root = make_images(f"cards/{part}", {"red": 1}).parent
+    assert "is split already" in sentence(capsys, "data", "split", root, tmp_path / "out")
+
+
+def test_one_label_is_too_few(capsys, make_images):
+    for part in ("train", "val", "test"):
+        root = make_images(f"cards/{part}", {"red": 1}).parent
+    assert "there is nothing to tell it from" in sentence(capsys, "fit", "--data.root", root, "--model.weights", "none")
+
+
+def test_a_tracking_server_that_is_away_is_named_within_seconds(capsys, monkeypatch):
+    """MLflow's own client tries for minutes and says nothing."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    started = time.monotonic()
+    assert "nobody answers at 'http://127.0.0.1:9'" in sentence(capsys, "promote")
+    assert time.monotonic() - started < 30
+
+
+def test_a_tracking_address_that_is_none_is_named(capsys, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "htp:/nonsense")
+    assert "check MLFLOW_TRACKING_URI" in sentence(capsys, "promote")
+
+
+def test_a_home_that_cannot_be_made_is_named(capsys, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MANASIGHT_HOME", str(tmp_path / "file"))
+    assert "set MANASIGHT_HOME" in sentence(capsys, "promote")
+
+
+def test_two_commands_make_the_database_together(tmp_path):
+    """Both see that there is none; only one may make it."""
+    command = [sys.executable, "-m", "trainer.cli", "promote"]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in both:
+        assert "no version of 'manasight' is registered" in process.communicate(timeout=300)[1]
+
+
+def test_a_full_disk_is_not_the_files_fault():
+    assert explain(OSError(errno.ENOSPC, "No space left on device", "a.jpg")).startswith("the disk is full")
+    assert explain(PermissionError(errno.EACCES, "Permission denied", "ro/.out.x1/.y")) == "Permission denied ('ro')"
 
 
 def test_missing_weights_are_named(capsys, make_images):
@@ -60,16 +154,6 @@ def test_missing_weights_are_named(capsys, make_images):
         root = make_images(f"data/{part}", {"red": 2, "blue": 2}).parent
     error = sentence(capsys, "fit", "--data.root", root, "--model.weights", "gone.pth")
     assert "there are no weights at 'gone.pth'" in error
-
-
-def test_an_mlflow_server_that_is_not_there_is_named(capsys, make_images, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    for part in ("train", "val", "test"):
-        root = make_images(f"data/{part}", {"red": 2, "blue": 2}).parent
-    error = sentence(capsys, "fit", "--data.root", root, "--model.weights", "none")
-    assert "MLflow at 'http://127.0.0.1:9' does not answer" in error
-    assert "check MLFLOW_TRACKING_URI" in error
 
 
 @pytest.mark.parametrize("command", ["evaluate", "export"])
@@ -119,3 +203,20 @@ def test_a_stopped_split_leaves_nothing(make_images, tmp_path):
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) != 0
     assert [entry.name for entry in tmp_path.iterdir()] == ["data"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_drawing_leaves_nothing(tmp_path, workers, end):
+    command = [sys.executable, "-m", "trainer.cli", "data", "demo", str(tmp_path / "cards"), "--count", "3000"]
+    process = subprocess.Popen([*command, "--workers", str(workers)], stderr=subprocess.DEVNULL)
+    while not list(tmp_path.glob(".cards.*/*/*/*.jpg")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    helpers = psutil.Process(process.pid).children(recursive=True)
+    assert bool(helpers) == (workers > 1)
+    process.send_signal(end)
+    assert process.wait(60) in (130, 143)
+    psutil.wait_procs(helpers, timeout=30)
+    assert not [helper for helper in helpers if helper.is_running()]
+    assert not list(tmp_path.iterdir())
