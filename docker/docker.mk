@@ -2,10 +2,6 @@
 
 # Images made by `make airgap` on this machine, if there are any.
 -include $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/manasight/airgap/images.env
-export PYTHON_IMAGE UV_IMAGE POSTGRES_IMAGE MINIO_IMAGE COMPOSE_FILE SBOM
-# Where torch and ImageNet's weights come from (docker/bake.hcl).
-export TORCH_INDEX IMAGENET WEIGHTS WHEELS UV_CONFIG CACHE MODEL REGISTRY NAMESPACE TAG PLATFORMS
-
 PORT ?= 8501
 MLFLOW_PORT ?= 5000
 export APP_HOST_PORT ?= $(PORT)
@@ -13,7 +9,12 @@ export MLFLOW_HOST_PORT ?= $(MLFLOW_PORT)
 
 # PULL=1 pulls instead of building; DATA=folder, EXPERIMENT=name and ARGS=... say what is trained; GPU=1 trains on one;
 # TARGETS="app mlflow" limits images and push; FILE=archive is what backup writes and restore reads; YES=1 answers the questions.
-export PULL DATA EXPERIMENT ARGS CARDS GPU FILE YES SERVICE
+# Where torch and ImageNet's weights come from: TORCH_INDEX, IMAGENET, WEIGHTS, WHEELS, UV_CONFIG (docker/bake.hcl).
+SETTINGS := PYTHON_IMAGE UV_IMAGE POSTGRES_IMAGE MINIO_IMAGE COMPOSE_FILE SBOM TORCH_INDEX IMAGENET WEIGHTS WHEELS UV_CONFIG \
+	CACHE MODEL REGISTRY NAMESPACE TAG PLATFORMS PULL DATA EXPERIMENT ARGS CARDS GPU FILE YES SERVICE
+# Only what has a value: an empty COMPOSE_FILE is not the same to compose as none, and would hide the settings that
+# `make airgap` leaves from the makes within `make test-stack`.
+$(foreach name,$(SETTINGS),$(if $($(name)),$(eval export $(name))))
 
 .PHONY: up train logs ps down purge backup restore upgrade images push airgap test-stack chaos lint-docker
 

@@ -14,11 +14,6 @@ command -v debootstrap >/dev/null && command -v dpkg-deb >/dev/null ||
   fail "debootstrap is missing; on Debian run docker/airgap/engine.sh first"
 [ "$(id -u)" = 0 ] || fail "this needs root: debootstrap makes device files and files of other owners"
 
-# make exports what is not set as empty; an empty variable means the default of the file that names the image.
-for name in PYTHON_IMAGE UV_IMAGE POSTGRES_IMAGE MINIO_IMAGE COMPOSE_FILE; do
-  [ -n "${!name:-}" ] || unset "$name"
-done
-
 # The names are those that the build and compose files ask for. Images that are made here go without the digest in them.
 plain() { echo "${1%%@sha256:*}"; }
 base() { docker buildx bake -f docker/bake.hcl --print base mlflow 2>/dev/null |

@@ -1,0 +1,32 @@
+"""What the Makefile hands on to scripts and programs."""
+
+import os
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def exported(folder: Path, *settings: str) -> list[str]:
+    """The lines of `env` in a recipe, on a machine without images of its own."""
+    (folder / "Makefile").write_text(f"include {ROOT}/docker/docker.mk\nshow:\n\t@env\n")
+    environment = {"PATH": os.environ["PATH"], "XDG_CACHE_HOME": str(folder)}
+    command = ["make", "-f", folder / "Makefile", "show", *settings]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout.splitlines()
+
+
+def test_a_setting_that_nobody_made_is_not_exported_as_an_empty_one(tmp_path: Path) -> None:
+    names = {line.partition("=")[0] for line in exported(tmp_path)}
+    assert not names & {"COMPOSE_FILE", "PYTHON_IMAGE", "TORCH_INDEX", "ARGS"}
+
+
+def test_settings_reach_the_scripts(tmp_path: Path) -> None:
+    lines = exported(tmp_path, "ARGS=--trainer.max_epochs 3", "TORCH_INDEX=default")
+    assert {"ARGS=--trainer.max_epochs 3", "TORCH_INDEX=default", "APP_HOST_PORT=8501"} <= set(lines)
+
+
+def test_images_made_for_a_closed_network_are_taken(tmp_path: Path) -> None:
+    (tmp_path / "manasight/airgap").mkdir(parents=True)
+    (tmp_path / "manasight/airgap/images.env").write_text("PYTHON_IMAGE=python:3\nIMAGENET ?= none\n")
+    assert {"PYTHON_IMAGE=python:3", "IMAGENET=none"} <= set(exported(tmp_path))
