@@ -50,7 +50,7 @@ chromium: .venv/installed
 	@tests/browser/chromium.sh
 
 test: .venv/installed chromium ## run the tests
-	$(BIN)/pytest tests/unit tests/browser --durations 15
+	$(BIN)/pytest tests/unit tests/browser -n 2 --dist loadscope --durations 15
 
 lint: .venv/installed version-check workflows lint-docker ## check style, versions, workflows, Dockerfiles and scripts
 	$(BIN)/ruff check .
