@@ -10,4 +10,4 @@ else
 fi
 shared='^(app|trainer|docker|requirements|models)/|^(pyproject\.toml|compose\.yaml|Makefile|\.dockerignore)$|^\.github/(workflows/ci\.yml|release/)'
 echo "images=$(needs "$shared|^tests/stack/")"
-echo "cluster=$(needs "$shared|^(k8s|tests/cluster|tests/k8s)/")"
+echo "cluster=$(needs "$shared|^(k8s|tests/cluster)/")"

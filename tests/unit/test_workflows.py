@@ -32,7 +32,7 @@ NEEDS_NOTHING = {
     "docker/setup-buildx-action",
     "sigstore/cosign-installer",
     *("lint", "test", "test-stack", "dump", "kind", "registry", "model", "train-model", "validate", "version-check"),
-    *("publish-smoke", "publish-verify"),
+    *("publish-smoke", "publish-verify", "test-cluster"),
 }
 
 
