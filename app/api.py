@@ -154,7 +154,7 @@ async def metrics(_request: Request) -> PlainTextResponse:
         "requests_active": counters.active,
         "images_waiting": shared.batcher.waiting,
         "model_ready": int(served is not None),
-        "registry_trouble": int(bool(shared.note)),
+        "registry_trouble": int(shared.trouble),
     }
     for name, value in gauges.items():
         lines += [f"# TYPE manasight_{name} gauge", f"manasight_{name} {value}"]

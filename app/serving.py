@@ -113,7 +113,8 @@ class Serving:
         self.settings = settings
         self.served: Served | None = None
         self.problem = ""  # why no model could be loaded at start
-        self.note = ""  # what the last look at the registry found out of order
+        self.note = ""  # what the last look at the registry found, if it is no champion that is served
+        self._vacant = False  # the registry answered that it has no champion yet: worth a note, and no trouble
         self.swaps = 0  # champions taken over since the start
         self.batcher = Batcher()
         self._refused: dict[tuple[str, int], str] = {}
@@ -160,6 +161,11 @@ class Serving:
         """Queue an RGB image of any size for a model."""
         return self.batcher.submit(served.model, to_input(image, served.model.input_size))
 
+    @property
+    def trouble(self) -> bool:
+        """Whether the registry is out of order or its champion was refused: what somebody should look at."""
+        return bool(self.note) and not self._vacant
+
     def check(self) -> bool:
         """Ask the registry now, and serve its champion if that is another one; True if the model was swapped."""
         if self.registry is None:
@@ -182,8 +188,10 @@ class Serving:
             self._stop.wait(self.settings.poll_seconds)
 
     def _follow(self, registry: Registry) -> bool:
+        self._vacant = False
         champion = registry.champion()
         if champion is None:
+            self._vacant = True
             self.note = f"MLflow has no version of “{registry.name}” with the alias “{registry.alias}” yet."
             return False
         key = (champion.version, champion.created)

@@ -244,7 +244,9 @@ class Running:
                 kept = volume.get("persistentVolumeClaim", {}).get("claimName")
                 source = self.cluster.volume(kept or f"scratch-{self.called}-{volume['name']}", group, part)
                 below = f",volume-subpath={part}" if part else ""
-                options += ["--mount", f"type=volume,source={source},target={target}{below}{read_only}"]
+                # The engine would give an empty volume the owner of the image's folder there; a kubelet does not.
+                what = f"type=volume,volume-nocopy,source={source},target={target}{below}{read_only}"
+                options += ["--mount", what]
             else:
                 folder = self._files(volume, group)
                 options += ["--mount", f"type=bind,source={folder / part if part else folder},target={target},readonly"]

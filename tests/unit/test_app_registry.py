@@ -99,6 +99,7 @@ def test_without_a_champion_the_file_serves(serving: Serving, settings: Settings
     assert serving.served.champion is None
     assert serving.served.model.name == str(settings.model)
     assert f"no version of “{settings.registered_name}” with the alias “champion”" in serving.note
+    assert not serving.trouble  # a new system: nobody should be woken
 
 
 def test_the_champion_replaces_the_file(
@@ -164,6 +165,7 @@ def test_a_champion_that_is_no_model_is_refused_and_named(
     assert serving.served.champion.version == "1"
     assert serving.note.startswith("Version 2 was refused:")
     assert "format 7" in serving.note
+    assert serving.trouble
 
 
 def test_a_champion_with_another_checksum_is_refused(
@@ -222,6 +224,7 @@ def test_the_champion_is_kept_for_a_start_without_mlflow(
     assert later.served.model.classes == ["a", "b", "c"]
     assert later.served.champion.version == "1"
     assert "cannot be reached" in later.note
+    assert later.trouble
 
 
 @pytest.mark.parametrize("damage", [b"", b"garbage"])
