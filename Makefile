@@ -12,6 +12,8 @@ CARDS ?= 3600
 STATE := .manasight
 BIN := .venv/bin
 
+# Where it is set, every start of a command would compile all its modules anew: half a minute instead of ten seconds.
+unexport PYTHONDONTWRITEBYTECODE
 # Steps stand in order: the ports are looked at before minutes of training.
 .NOTPARALLEL:
 
@@ -50,7 +52,7 @@ chromium: .venv/installed
 	@tests/browser/chromium.sh
 
 test: .venv/installed chromium ## run the tests
-	$(BIN)/pytest tests/unit tests/browser -n 2 --dist loadscope --durations 15
+	$(BIN)/pytest tests/unit tests/browser -n 2 --dist loadscope --no-loadscope-reorder --durations 15
 
 lint: .venv/installed version-check workflows lint-docker ## check style, versions, workflows, Dockerfiles and scripts
 	$(BIN)/ruff check .

@@ -17,7 +17,21 @@ import numpy as np
 import pytest
 import requests
 
+# Two workers, each with as many threads as there are cores, would wait for each other most of the time.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parent.parent
+
+
+# Modules that train for minutes; begun last, one worker would wait for the other.
+LONG = ("interruptions", "distributed", "training", "page", "notebooks", "experiments", "features", "k8s")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long modules come first."""
+    places = {f"test_{name}": place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
 
 
 @pytest.fixture(autouse=True)

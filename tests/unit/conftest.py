@@ -1,5 +1,6 @@
 """Fixtures for the trainer's tests: folders of small images whose labels can be learned."""
 
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,30 @@ from PIL import Image
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 COLOURS = {"red": (200, 40, 40), "green": (40, 170, 60), "blue": (50, 80, 210)}
+
+
+@pytest.fixture(scope="session")
+def new_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The SQLite file that MLflow makes in a new home: seconds of migrations, once for all tests."""
+    from trainer import tracking
+
+    folder = tmp_path_factory.mktemp("new-home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MANASIGHT_HOME", str(folder))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        tracking.connect()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_database: Path) -> Path:
+    """MANASIGHT_HOME of a test, with an empty registry; the test runs in the folder above it."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    shutil.copy(new_database, folder)
+    monkeypatch.setenv("MANASIGHT_HOME", str(folder))
+    monkeypatch.chdir(tmp_path)
+    return folder
 
 
 @pytest.fixture

@@ -28,16 +28,8 @@ FIT = [
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MANASIGHT_HOME", str(tmp_path / "home"))
+def data(make_images: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def data(make_images: Callable[..., Path]) -> Path:
     for seed, (part, count) in enumerate({"train": 24, "val": 8, "test": 8}.items()):
         root = make_images(f"data/{part}", dict.fromkeys(SETS, count), seed=seed).parent
     return root

@@ -20,9 +20,7 @@ SETS = ("red-square", "red", "blue-square", "blue")
 
 
 @pytest.fixture
-def data(make_images: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MANASIGHT_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
+def data(home: Path, make_images: Callable[..., Path], tmp_path: Path) -> Path:
     torch.save(MultiLabelResNet(1).backbone.state_dict(), tmp_path / "resnet18.pth")
     for seed, (part, count) in enumerate({"train": 12, "val": 4, "test": 4}.items()):
         root = make_images(f"data/{part}", dict.fromkeys(SETS, count), seed=seed).parent

@@ -46,9 +46,7 @@ def made_up_imagenet(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str,
     return start
 
 
-def test_damaged_imagenet_weights_train_nothing(data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("MANASIGHT_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
+def test_damaged_imagenet_weights_train_nothing(home, data, tmp_path, monkeypatch, capsys):
     made_up_imagenet(tmp_path, monkeypatch)
     with (tmp_path / IMAGENET_FILE).open("ab") as file:
         file.write(b"\0")
@@ -86,9 +84,7 @@ def test_each_item_is_one_of_its_own_versions():
     assert all(targets.tolist() == [[4], [1]] for _, targets in drawn)
 
 
-def test_the_backbone_runs_once_per_image_and_version(data, tmp_path, monkeypatch):
-    monkeypatch.setenv("MANASIGHT_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
+def test_the_backbone_runs_once_per_image_and_version(home, data, tmp_path, monkeypatch):
     start, seen = made_up_imagenet(tmp_path, monkeypatch), []
     real = MultiLabelResNet.features
 
@@ -124,9 +120,7 @@ def test_the_backbone_runs_once_per_image_and_version(data, tmp_path, monkeypatc
     assert hits.mean() > 0.75
 
 
-def test_a_frozen_run_that_is_stopped_before_its_first_step_can_go_on(data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("MANASIGHT_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
+def test_a_frozen_run_that_is_stopped_before_its_first_step_can_go_on(home, data, tmp_path, monkeypatch, capsys):
     made_up_imagenet(tmp_path, monkeypatch)
     options = ["--data.root", str(data), "--data.input_size=[48,36]", "--data.workers=0", "--trainer.accelerator=cpu"]
     options += ["--model.freeze_backbone=true", "--trainer.max_epochs=1"]
@@ -146,9 +140,7 @@ def test_a_frozen_run_that_is_stopped_before_its_first_step_can_go_on(data, tmp_
 
 
 @pytest.mark.parametrize("views", [0, 2])
-def test_a_frozen_run_is_resumed(data, tmp_path, monkeypatch, views):
-    monkeypatch.setenv("MANASIGHT_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
+def test_a_frozen_run_is_resumed(home, data, tmp_path, monkeypatch, views):
     weights = tmp_path / "resnet18.pth"
     torch.save(MultiLabelResNet(1).backbone.state_dict(), weights)
     options = ["--data.root", str(data), "--data.input_size=[48,36]", "--data.workers=0", "--trainer.accelerator=cpu"]

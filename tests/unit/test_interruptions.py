@@ -37,12 +37,11 @@ OUTAGE = float(os.environ.get("MANASIGHT_TEST_OUTAGE", "8"))
 
 
 @pytest.fixture
-def home(make_images: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MANASIGHT_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
+def home(home: Path, make_images: Callable[..., Path]) -> Path:
+    """The same, with a small data set beside it."""
     for seed, (part, count) in enumerate({"train": 24, "val": 4, "test": 4}.items()):
         make_images(f"data/{part}", dict.fromkeys(SETS, count), seed=seed)
-    return tmp_path / "home"
+    return home
 
 
 def killed(where: str, *args: str) -> None:

@@ -29,10 +29,8 @@ def data(make_images: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture
-def register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Callable[..., bytes]) -> Callable[..., str]:
+def register(home: Path, tmp_path: Path, tiny_model: Callable[..., bytes]) -> Callable[..., str]:
     """A function that registers a tiny model, and returns its version."""
-    monkeypatch.setenv("MANASIGHT_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
 
     def make(**changed: object) -> str:
         client = tracking.connect()
