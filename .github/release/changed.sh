@@ -9,5 +9,5 @@ else
   needs() { echo true; }
 fi
 shared='^(app|trainer|docker|requirements|models)/|^(pyproject\.toml|compose\.yaml|Makefile|\.dockerignore)$|^\.github/(workflows/ci\.yml|release/)'
-echo "images=$(needs "$shared|^tests/stack/")"
-echo "cluster=$(needs "$shared|^(k8s|tests/cluster)/")"
+echo "images=$(needs "$shared|^tests/(stack|chaos|browser)/|^tests/conftest\.py$")"
+echo "cluster=$(needs "$shared|^(k8s|tests/cluster)/|^tests/conftest\.py$")"

@@ -8,7 +8,10 @@ kind get clusters 2>/dev/null | grep -qx manasight || kind create cluster --name
 platform=linux/$(docker version --format '{{.Server.Arch}}')
 PLATFORMS=$platform docker/images.sh
 # Not `kind load docker-image`: it fails on images of several platforms (kind#3795).
+# By a file: kind opens it once for each node, and a pipe would be shared out between them.
+archive=$(mktemp)
+trap 'rm -f "$archive"' EXIT
 for image in app mlflow trainer; do
-  docker save --platform "$platform" "${REGISTRY:-ghcr.io}/${NAMESPACE:-manasight}/$image:$(python3 .github/release/version.py show)" \
-    | kind load image-archive --name manasight --nodes manasight-worker,manasight-worker2 /dev/stdin
+  docker save --platform "$platform" --output "$archive" "${REGISTRY:-ghcr.io}/${NAMESPACE:-manasight}/$image:$(python3 .github/release/version.py show)"
+  kind load image-archive --name manasight --nodes manasight-worker,manasight-worker2 "$archive"
 done

@@ -25,5 +25,5 @@ elif [ "$before" != "$tag" ]; then  # else the commit is of a run that was kille
   echo "propose-model: '$before' has this model already"
   exit 0
 fi
-git -c "http.extraheader=AUTHORIZATION: basic $(printf 'x-access-token:%s' "${GH_TOKEN:?a token}" | base64 --wrap=0)" push --force origin "$tag"
+git -c "http.extraheader=AUTHORIZATION: basic $(printf 'x-access-token:%s' "${GH_TOKEN:?a token}" | base64 | tr -d '\n')" push --force origin "refs/heads/$tag:refs/heads/$tag"
 gh pr view "$tag" >/dev/null 2>&1 || gh pr create --head "$tag" --title "Model $tag" --body-file "$folder/README.md"

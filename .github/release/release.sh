@@ -31,4 +31,7 @@ if [ "$draft" = false ]; then
 fi
 [ -z "$draft" ] || gh release delete "v$version" --yes
 gh release create "v$version" "$DIST"/release/* --verify-tag --draft "${pre[@]}" --title "$version" --notes-file "$DIST/notes.md"
-gh release edit "v$version" --draft=false
+# GitHub's own default would hand "Latest" to a patch of an older series.
+latest=false
+if grep -qx latest <<<"$(python3 .github/release/version.py tags "refs/tags/v$version")"; then latest=true; fi
+gh release edit "v$version" --draft=false --latest="$latest"

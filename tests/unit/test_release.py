@@ -288,6 +288,15 @@ def test_a_release_is_public_only_when_it_is_whole(release, tmp_path):
     assert (tmp_path / "draft").read_text() == "true\n"
     assert release() == (0, ["view", "delete", "create", "edit"])
     assert (tmp_path / "draft").read_text() == "false\n"
+    assert "--latest=true" in (tmp_path / "log").read_text()
+
+
+def test_a_release_of_an_older_series_is_not_the_latest(release, tmp_path):
+    git = tmp_path / "bin/git"  # a tag of a newer series is there
+    git.write_text(f'#!/bin/sh\n[ "$1" != tag ] || {{ echo v99.0.0; exit; }}\nexec {shutil.which("git")} "$@"\n')
+    git.chmod(0o755)
+    assert release()[0] == 0
+    assert "--latest=false" in (tmp_path / "log").read_text()
 
 
 def test_a_published_release_is_never_away(release):
@@ -374,6 +383,8 @@ def test_slow_jobs_run_only_for_what_they_try(tmp_path):
     assert changed("HEAD~1", "k8s/base/app.yaml") == ["images=false", "cluster=true"]
     assert changed("HEAD~1", "app/page.py") == ["images=true", "cluster=true"]
     assert changed("HEAD~1", "tests/stack/test_images.py") == ["images=true", "cluster=false"]
+    assert changed("HEAD~1", "tests/chaos/load.py") == ["images=true", "cluster=false"]
+    assert changed("HEAD~1", "tests/conftest.py") == ["images=true", "cluster=true"]
     assert changed("0" * 40, "docs/other.md") == ["images=true", "cluster=true"]
 
 
