@@ -113,8 +113,8 @@ class Serving:
         self.settings = settings
         self.served: Served | None = None
         self.problem = ""  # why no model could be loaded at start
-        self.note = ""  # what the last look at the registry found, if it is no champion that is served
-        self._vacant = False  # the registry answered that it has no champion yet: worth a note, and no trouble
+        self.note = ""  # what the last look at the registry found, if it was not the champion in use
+        self.trouble = False  # whether somebody should look at it
         self.swaps = 0  # champions taken over since the start
         self.batcher = Batcher()
         self._refused: dict[tuple[str, int], str] = {}
@@ -126,7 +126,7 @@ class Serving:
         if uri.startswith(("http://", "https://")):
             self.registry = Registry(uri, settings.registered_name, settings.mlflow_page)
         elif uri:
-            self.note = f"MLFLOW_TRACKING_URI is {uri}; champions are fetched from http and https addresses only."
+            self._report(f"MLFLOW_TRACKING_URI is {uri}; champions are fetched from http and https addresses only.")
 
     def start(self) -> None:
         """Load the champion kept from last time, else the file; then follow the registry. Needs no network."""
@@ -161,11 +161,6 @@ class Serving:
         """Queue an RGB image of any size for a model."""
         return self.batcher.submit(served.model, to_input(image, served.model.input_size))
 
-    @property
-    def trouble(self) -> bool:
-        """Whether the registry is out of order or its champion was refused: what somebody should look at."""
-        return bool(self.note) and not self._vacant
-
     def check(self) -> bool:
         """Ask the registry now, and serve its champion if that is another one; True if the model was swapped."""
         if self.registry is None:
@@ -174,7 +169,7 @@ class Serving:
             try:
                 return self._follow(self.registry)
             except RegistryError as error:
-                self.note = str(error)
+                self._report(str(error))
                 return False
 
     def _watch(self) -> None:
@@ -184,20 +179,22 @@ class Serving:
             except Exception:
                 # The thread has to outlive whatever a server answers; the page keeps the model it has.
                 log.exception("checking the registry failed")
-                self.note = "The registry's answer could not be understood; see the log."
+                self._report("The registry's answer could not be understood; see the log.")
             self._stop.wait(self.settings.poll_seconds)
 
+    def _report(self, note: str, *, trouble: bool = True) -> None:
+        self.note, self.trouble = note, trouble
+
     def _follow(self, registry: Registry) -> bool:
-        self._vacant = False
         champion = registry.champion()
+        current = self.served.champion if self.served else None
         if champion is None:
-            self._vacant = True
-            self.note = f"MLflow has no version of “{registry.name}” with the alias “{registry.alias}” yet."
+            note = f"MLflow has no version of “{registry.name}” with the alias “{registry.alias}”."
+            self._report(note, trouble=current is not None)  # a new system has none yet; here one is gone
             return False
         key = (champion.version, champion.created)
-        current = self.served.champion if self.served else None
         if current and (current.version, current.created) == key:
-            self.note = ""
+            self._report("", trouble=False)
             return False
         if key not in self._refused:
             data = registry.download(champion)
@@ -209,11 +206,12 @@ class Serving:
             else:
                 self.served = Served(model, champion)
                 self.swaps += 1
-                self.note = self.problem = ""
+                self.problem = ""
+                self._report("", trouble=False)
                 log.info("now serving %s version %s", champion.name, champion.version)
                 self._keep(data, champion)
                 return True
-        self.note = self._refused[key]
+        self._report(self._refused[key])
         return False
 
     def _verify(self, data: bytes, champion: Champion) -> Model:

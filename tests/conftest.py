@@ -22,9 +22,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-# Modules that train for minutes; begun last, one worker would wait for the other.
+# Modules that take minutes; begun last, one worker would wait for the other.
 LONG = ("interruptions", "distributed", "training", "page", "notebooks", "experiments", "features", "k8s")
 
 

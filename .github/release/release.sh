@@ -9,6 +9,10 @@ DIST=${DIST:-dist}
 python3 .github/release/version.py check "$version" >/dev/null
 model=models/starter
 [ -f models/published/model.onnx ] && model=models/published
+# GitHub's own default would hand "Latest" to a patch of an older series.
+tags=$(python3 .github/release/version.py tags "refs/tags/v$version")
+latest=false
+! grep -qx latest <<<"$tags" || latest=true
 rm -rf "$DIST/release" "$DIST/k8s" "$DIST/docker"
 mkdir -p "$DIST/release"
 python3 .github/release/version.py pin "$DIST" "$DIST/k8s"
@@ -31,7 +35,4 @@ if [ "$draft" = false ]; then
 fi
 [ -z "$draft" ] || gh release delete "v$version" --yes
 gh release create "v$version" "$DIST"/release/* --verify-tag --draft "${pre[@]}" --title "$version" --notes-file "$DIST/notes.md"
-# GitHub's own default would hand "Latest" to a patch of an older series.
-latest=false
-if grep -qx latest <<<"$(python3 .github/release/version.py tags "refs/tags/v$version")"; then latest=true; fi
 gh release edit "v$version" --draft=false --latest="$latest"

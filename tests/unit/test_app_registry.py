@@ -105,6 +105,8 @@ def test_without_a_champion_the_file_serves(serving: Serving, settings: Settings
 def test_the_champion_replaces_the_file(
     serving: Serving, register: Callable, tiny_model: Callable, tmp_path: Path, mlflow_server: str
 ) -> None:
+    from mlflow import MlflowClient
+
     data = tiny_model(classes=("land", "creature", "artifact"))
     run_id = register(data, tmp_path)
 
@@ -115,7 +117,13 @@ def test_the_champion_replaces_the_file(
     assert serving.served.champion.version == "1"
     assert serving.served.champion.run_url == f"{mlflow_server}/#/experiments/0/runs/{run_id}"
     assert serving.note == ""
+    assert not serving.trouble
     assert not serving.check()
+
+    MlflowClient(tracking_uri=mlflow_server).delete_registered_model_alias(serving.settings.registered_name, "champion")
+    assert not serving.check()
+    assert "no version of" in serving.note
+    assert serving.trouble
 
 
 def test_a_logged_onnx_model_is_found_at_the_same_place(
