@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . docker/preflight.sh
-preflight 8
+case " $* " in *" trainer-cuda "*) preflight 20 ;; *) preflight 8 ;; esac
 
 # An empty variable means bake's own default.
 for name in PYTHON_IMAGE UV_IMAGE TORCH_INDEX IMAGENET MODEL REGISTRY NAMESPACE TAG PLATFORMS SBOM; do
@@ -24,7 +24,7 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 progress=(--progress=plain)
 [ -t 2 ] && progress=() || true
-build() { docker buildx bake -f docker/bake.hcl ${NO_CACHE:+--no-cache} "${progress[@]}" "$@"; }
+build() { docker buildx bake -f docker/bake.hcl ${NO_CACHE:+--no-cache} ${progress[@]+"${progress[@]}"} "$@"; }
 if [ -t 2 ]; then
   build "$@"
 elif ! build "$@" >"$log" 2>&1; then

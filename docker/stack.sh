@@ -88,7 +88,7 @@ train() {
     data=/data
   fi
   # Without its dependencies: they run, and asking for them would repeat bucket and migration before each of five steps.
-  run=(docker compose --profile train --profile gpu run --rm --no-deps --no-TTY "${mount[@]}" "$service")
+  run=(docker compose --profile train --profile gpu run --rm --no-deps --no-TTY ${mount[@]+"${mount[@]}"} "$service")
   if [ -z "${DATA:-}" ]; then
     step data demo $data --count "${CARDS:-900}"
   elif [ ! -d "$DATA/train" ]; then

@@ -2,7 +2,7 @@
 # One step of publishing. A tag is the last thing that an image gets: what dies on the way leaves none, and can be run again.
 #   publish.sh build TARGET PLATFORM   build and push by digest, with no tag
 #   publish.sh smoke TARGET PLATFORM   run that digest on this machine
-#   publish.sh join TARGET             one image of both platforms, as :sha-REVISION; refused before both have run
+#   publish.sh join TARGET             one image of both platforms, as :sha-REVISION-RUN; refused before both have run
 #   publish.sh copy TARGET             the same digest in COPY_TO (a registry and namespace)
 #   publish.sh sign TARGET             keyless signature of the digest, in both registries
 #   publish.sh verify TARGET           what docs/verify.md tells users to do
@@ -15,6 +15,8 @@ export REGISTRY=${REGISTRY:-ghcr.io} NAMESPACE=${NAMESPACE:-manasight}
 DIST=${DIST:-dist}
 REVISION=${REVISION:-$(git rev-parse HEAD)}
 PLATFORMS_WANTED="linux/amd64 linux/arm64"
+# Two runs of one commit (its tag's and main's) join images of their own.
+JOINED=sha-$REVISION${GITHUB_RUN_ID:+-$GITHUB_RUN_ID}
 mkdir -p "$DIST"
 # A model with a release of its own (model.sh) goes in before the starter.
 [ ! -f models/published/model.onnx ] || export MODEL=models/published
@@ -69,7 +71,7 @@ join() {
     [ -s "$smoked" ] || fail "'$1' has not run on $platform; nothing is joined"
     sources+=("$(name "$1")@$(cat "$smoked")")
   done
-  tag=$(name "$1"):sha-$REVISION
+  tag=$(name "$1"):$JOINED
   docker buildx imagetools create --progress=quiet --tag "$tag" "${sources[@]}" >/dev/null
   docker buildx imagetools inspect --raw "$tag" | python3 -c '
 import json, sys
@@ -87,7 +89,7 @@ if bare:
 }
 
 copy() {
-  retag "$(name "$1")@$(joined "$1")" "${COPY_TO:?a registry and namespace}/$1:sha-$REVISION"
+  retag "$(name "$1")@$(joined "$1")" "${COPY_TO:?a registry and namespace}/$1:$JOINED"
   echo "$1: the same digest in $COPY_TO"
 }
 
@@ -111,7 +113,7 @@ verify() {
 }
 
 tag() {
-  local tags targets=() target tag place
+  local tags targets=() target tag place edge
   tags=$(python3 "$release/version.py" tags "$1")
   for target in "$DIST"/*.digest; do targets+=("$(basename "$target" .digest)"); done
   [ -s "$DIST/${targets[0]}.digest" ] || fail "nothing is joined in '$DIST'"
@@ -124,6 +126,16 @@ tag() {
           ! docker buildx imagetools inspect --raw "$tag" >/dev/null 2>&1 || [ "$(digest_of "$tag")" = "$(joined "$target")" ] \
             || fail "$tag is another image already, and a release's number never moves: release a new version"
         done
+      done ;;
+    # An old run that is run again does not take `edge` back.
+    refs/heads/main)
+      for target in "${targets[@]}"; do
+        edge=$(docker buildx imagetools inspect --format \
+          '{{ index (index .Image "linux/amd64").Config.Labels "org.opencontainers.image.revision" }}' "$(name "$target"):edge" 2>/dev/null) || continue
+        if [ "$edge" != "$REVISION" ] && git merge-base --is-ancestor "$REVISION" "$edge" 2>/dev/null; then
+          echo "'edge' stays: it is of a newer commit, $edge"
+          return
+        fi
       done ;;
   esac
   # Tag by tag, not image by image: the moving ones come last, when every image has the one that never moves.

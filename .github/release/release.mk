@@ -14,7 +14,7 @@ export COPY_TO DIST SMOKE_SECONDS CACHE_READ_ONLY NO_CACHE REVISION KIND_NODE QU
 RELEASE := .github/release
 
 .PHONY: version-set version-check publish-build publish-smoke publish-join publish-copy publish-sign publish-verify publish-tag release-notes release-manifests workflows \
-	registry model train-model propose-model release kind dump nightly-issue
+	registry room model train-model propose-model release kind dump nightly-issue
 
 version-set: ## write a version into every place that names it (V=1.2.3)
 	@$(PYTHON) $(RELEASE)/version.py set "$$V"
@@ -55,6 +55,9 @@ workflows: .venv/installed ## check the workflows with actionlint and zizmor
 
 registry: # start a registry on this machine (REGISTRY=localhost:5001)
 	@$(RELEASE)/registry.sh $(lastword $(subst :, ,$(or $(REGISTRY),localhost:5001)))
+
+room: # delete what a GitHub runner has and a big image does not need
+	@$(RELEASE)/room.sh
 
 model: # fetch the published model, if there is one, for the images
 	@$(RELEASE)/model.sh

@@ -19,11 +19,13 @@ python3 .github/release/version.py pin "$DIST" "$DIST/k8s"
 # k8s/secrets.sh makes the local overlay's passwords with it.
 mkdir "$DIST/docker"
 cp docker/secrets.sh "$DIST/docker/"
-tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$(git log -1 --format=%ct)" -C "$DIST" -czf "$DIST/release/manasight-k8s-$version.tar.gz" docker k8s
+python3 .github/release/pack.py "$DIST/release/manasight-k8s-$version.tar.gz" "$(git log -1 --format=%ct)" "$DIST/docker" "$DIST/k8s"
 cp "$model/model.onnx" "$DIST/release/"
 cp "$model/README.md" "$DIST/release/model-card.md"
 for list in "$DIST"/*.spdx.json; do [ ! -e "$list" ] || cp "$list" "$DIST/release/"; done
-(cd "$DIST/release" && sha256sum -- * >SHA256SUMS)
+(cd "$DIST/release" && python3 -c 'import hashlib, pathlib
+for path in sorted(pathlib.Path().iterdir()):
+    print(hashlib.sha256(path.read_bytes()).hexdigest(), "", path.name)' >"../SHA256SUMS" && mv ../SHA256SUMS .)
 python3 .github/release/notes.py "$version" "$DIST" --model "$model/model.onnx" >"$DIST/notes.md"
 [ -z "${DRY_RUN:-}" ] || exit 0
 pre=()
@@ -34,5 +36,5 @@ if [ "$draft" = false ]; then
   exec gh release edit "v$version" --notes-file "$DIST/notes.md"
 fi
 [ -z "$draft" ] || gh release delete "v$version" --yes
-gh release create "v$version" "$DIST"/release/* --verify-tag --draft "${pre[@]}" --title "$version" --notes-file "$DIST/notes.md"
+gh release create "v$version" "$DIST"/release/* --verify-tag --draft ${pre[@]+"${pre[@]}"} --title "$version" --notes-file "$DIST/notes.md"
 gh release edit "v$version" --draft=false --latest="$latest"

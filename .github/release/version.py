@@ -22,6 +22,11 @@ PLACES = {
     "compose.yaml": r"\$\{MANASIGHT_TAG:-([^}]*)\}",
     "k8s/images/kustomization.yaml": r"newName: ghcr\.io/manasight/\S+\n    newTag: (.*)$",
 }
+# How an image of ours begins in them: each must have a version where `PLACES` looks for it.
+IMAGES = {
+    "compose.yaml": r"image: \$\{MANASIGHT_REGISTRY",
+    "k8s/images/kustomization.yaml": r"newName: .*\bmanasight/",
+}
 # What both Semantic Versioning and Python's packaging (PEP 440) read as the same version: setuptools refuses other
 # pre-releases, and takes 1.2.3-0 for a version after 1.2.3. No "+" either: it is not allowed in an image's tag.
 NUMBER = r"(?:0|[1-9][0-9]{0,8})"
@@ -48,13 +53,18 @@ def find(root: Path = ROOT) -> dict[str, list[str]]:
     """The versions that each of the `PLACES` names.
 
     Raises:
-        VersionError: if one names none: its pattern no longer fits.
+        VersionError: if one names none, or none for one of its images: its pattern no longer fits.
     """
     found = {}
     for name, pattern in PLACES.items():
-        found[name] = re.findall(pattern, (root / name).read_text(), re.MULTILINE)
-        if not found[name]:
-            raise VersionError(f"'{name}' names no version any more; mend PLACES in .github/release/version.py")
+        text = (root / name).read_text()
+        found[name] = re.findall(pattern, text, re.MULTILINE)
+        images = max(1, len(re.findall(IMAGES[name], text))) if name in IMAGES else 1
+        if len(found[name]) < images:
+            raise VersionError(
+                f"'{name}' names {len(found[name])} versions where {images} are due; write each like the others, "
+                "or mend PLACES in .github/release/version.py"
+            )
     return found
 
 
@@ -185,7 +195,13 @@ def main() -> None:
             print(f"the tree is version {check()}")
         elif options.command == "tags":
             listed = subprocess.run(["git", "tag"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-            print("\n".join(tags(options.ref, listed.split())))
+            result = tags(options.ref, listed.split())
+            if options.ref.startswith("refs/tags/") and "-" not in options.ref and "latest" not in result:
+                newest = max(
+                    (tag for tag in listed.split() if VERSION.fullmatch(tag[1:])), key=lambda tag: parse(tag[1:])[:3]
+                )
+                sys.stderr.write(f"version: 'latest' is left to {newest}; delete that tag if it was never published\n")
+            print("\n".join(result))
         else:
             pin(options.digests, options.out)
     except subprocess.CalledProcessError as error:

@@ -45,9 +45,14 @@ def step(tmp_path):
     place = {"REGISTRY": "localhost:1", "NAMESPACE": "manasight", "DIST": str(tmp_path / "dist")}
     place |= {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "REGISTRY_FOLDER": str(tmp_path / "registry")}
 
-    def run(*words, revision="first"):
+    def run(*words, revision="first", **more):
         command = [ROOT / ".github/release/publish.sh", *words]
-        env = {name: value for name, value in os.environ.items() if name != "COPY_TO"} | place | {"REVISION": revision}
+        env = (
+            {name: value for name, value in os.environ.items() if name != "COPY_TO"}
+            | place
+            | {"REVISION": revision}
+            | more
+        )
         return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
 
     return run
@@ -86,3 +91,33 @@ def test_the_number_of_a_release_never_moves(step, tmp_path):
     assert (tmp_path / "registry/localhost:1_manasight_app:latest").read_text() == "built once"
     assert step("tag", "refs/tags/v1.2.4").returncode == 0
     assert (tmp_path / "registry/localhost:1_manasight_app:latest").read_text() == "built again"
+
+
+def test_an_old_run_that_is_run_again_does_not_take_edge_back(step, tmp_path):
+    def git(*words):
+        command = ["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b", *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "--quiet")
+    commits = []
+    for number in range(2):
+        git("commit", "--quiet", "--allow-empty", "--message", str(number))
+        commits.append(git("rev-parse", "HEAD"))
+    here = {"GIT_DIR": str(tmp_path / ".git")}
+    edge = tmp_path / "registry/localhost:1_manasight_app:edge"
+    says = ["tagged app: edge"] * 3 + ["'edge' stays"]
+    for commit, expected in zip([0, 1, 1, 0], says, strict=True):
+        # The stand-in says of an image's label what its file holds.
+        manifest(tmp_path, commits[commit])
+        assert expected in step("tag", "refs/heads/main", revision=commits[commit], **here).stdout
+    assert edge.read_text() == commits[1]
+
+
+def test_two_runs_of_one_commit_do_not_share_an_image(step, tmp_path):
+    for platform in ("amd64", "arm64"):
+        assert step("build", "app", f"linux/{platform}").returncode == 0
+        ran(tmp_path, platform)
+    for run in ("1", "2"):
+        assert step("join", "app", GITHUB_RUN_ID=run).returncode == 0
+    names = [path.name for path in (tmp_path / "registry").iterdir()]
+    assert sorted(names) == ["localhost:1_manasight_app:sha-first-1", "localhost:1_manasight_app:sha-first-2"]

@@ -83,6 +83,32 @@ def test_a_file_that_lost_its_version_is_refused_and_nothing_is_written(version,
 
 
 @pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("compose.yaml", "/app:${MANASIGHT_TAG:-", "/app:${TAG:-"),
+        ("k8s/images/kustomization.yaml", "manasight/app\n", "manasight/app  # ours\n"),
+        ("k8s/images/kustomization.yaml", "ghcr.io/manasight/app\n", "docker.io/manasight/app\n"),
+    ],
+)
+def test_an_image_without_a_version_is_refused(version, tree, name, old, new):
+    path = tree / name
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(version.VersionError, match=f"'{name}' names . versions"):
+        version.check(tree)
+
+
+def test_it_says_to_which_tag_latest_is_left(tmp_path):
+    git = tmp_path / "git"
+    git.write_text("#!/bin/sh\nprintf '%s\\n' v1.2.3 v9.0.0 v1.10.0 other\n")
+    git.chmod(0o755)
+    env = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command = [sys.executable, RELEASE / "version.py", "tags", "refs/tags/v1.2.3"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    assert (done.stdout, "'latest' is left to v9.0.0" in done.stderr) == ("1.2.3\n1.2\n", True)
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
         "",

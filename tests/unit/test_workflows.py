@@ -31,7 +31,19 @@ NEEDS_NOTHING = {
     "docker/login-action",
     "docker/setup-buildx-action",
     "sigstore/cosign-installer",
-    *("lint", "test", "test-stack", "dump", "kind", "registry", "model", "train-model", "validate", "version-check"),
+    *(
+        "lint",
+        "test",
+        "test-stack",
+        "dump",
+        "kind",
+        "registry",
+        "room",
+        "model",
+        "train-model",
+        "validate",
+        "version-check",
+    ),
     *("publish-smoke", "publish-verify", "test-cluster"),
 }
 
