@@ -51,7 +51,7 @@ forward() {
 }
 
 predict() { curl -fsS --max-time 20 --data-binary "@$picture" -H 'Content-Type: image/jpeg' "http://127.0.0.1:$port/api/predict"; }
-serves() { curl -fsS --max-time 5 "http://127.0.0.1:$port/ready" | grep -q "$1"; }
+serves() { grep -q "$1" <<<"$(curl -fsS --max-time 5 "http://127.0.0.1:$port/ready")"; }
 
 # Clients inside the cluster, where a roll must refuse nobody: asks through the Service until it is told to stop, and counts.
 ask_inside() {
@@ -87,7 +87,7 @@ kubectl apply -k k8s/overlays/local >"$scratch/again"
 say "predict through the Service"
 forward & background+=($!)
 until_true 60 "an answer of the app" serves starter
-predict | grep -q '"labels"' || fail "the app gave no labels"
+grep -q '"labels"' <<<"$(predict)" || fail "the app gave no labels"
 
 say "train"
 k patch configmap "$(k get configmap --output name | grep '/trainer-' | cut -d / -f 2)" --patch "{\"data\": {\"CARDS\": \"$cards\"}}"
@@ -97,7 +97,7 @@ say "the training's pod is deleted and goes on in another"
 k delete pod --selector job-name=run-1 --wait=false
 k wait --for=condition=Complete job/run-1 --timeout 1200s
 until_true 90 "the champion's arrival in the app" serves 'manasight, version 1'
-predict | grep -q '"version":"1"' || fail "the app does not predict with the champion"
+grep -q '"version":"1"' <<<"$(predict)" || fail "the app does not predict with the champion"
 
 say "back up"
 k create job --from=cronjob/backup backup-1

@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 node=()
 [ -z "${KIND_NODE:-}" ] || node=(--image "$KIND_NODE")
-kind get clusters 2>/dev/null | grep -qx manasight || kind create cluster --name manasight --config .github/release/kind.yaml --wait 180s ${node[@]+"${node[@]}"}
+grep -qx manasight <<<"$(kind get clusters 2>/dev/null)" || kind create cluster --name manasight --config .github/release/kind.yaml --wait 180s ${node[@]+"${node[@]}"}
 platform=linux/$(docker version --format '{{.Server.Arch}}')
 PLATFORMS=$platform docker/images.sh
 # Not `kind load docker-image`: it fails on images of several platforms (kind#3795).

@@ -43,7 +43,7 @@ build() {
   metadata=$(file "$target" "$platform" metadata.json)
   rm -f "$(file "$target" "$platform" built)" "$(file "$target" "$platform" smoked)"
   # The engine's own builder cannot push without a tag: it gets one that names commit and platform, and never moves.
-  if docker buildx inspect | grep -qx 'Driver: *docker'; then
+  if grep -qx 'Driver: *docker' <<<"$(docker buildx inspect)"; then
     to=(--set "$target.tags=$(name "$target"):sha-$REVISION-${platform#linux/}" --set "$target.output=type=image,push=true,oci-mediatypes=true")
   else
     to=(--set "$target.tags=$(name "$target")" --set "$target.output=type=image,push=true,push-by-digest=true,name-canonical=true,oci-mediatypes=true")
@@ -103,7 +103,8 @@ verify() {
     cosign verify "$image" --certificate-oidc-issuer https://token.actions.githubusercontent.com \
       --certificate-identity-regexp "^https://github.com/$NAMESPACE/manasight/\.github/workflows/publish\.yml@refs/(tags/v[0-9][0-9A-Za-z.-]*|heads/main)\$" >/dev/null
     for platform in $PLATFORMS_WANTED; do
-      docker buildx imagetools inspect "$image" --format "{{ json (index .Provenance \"$platform\").SLSA }}" | grep -q '"build' \
+      provenance=$(docker buildx imagetools inspect "$image" --format "{{ json (index .Provenance \"$platform\").SLSA }}")
+      grep -q '"build' <<<"$provenance" \
         || fail "$image says nothing of its provenance on $platform"
       docker buildx imagetools inspect "$image" --format "{{ json (index .SBOM \"$platform\").SPDX }}" >"$DIST/$1-${platform#linux/}.spdx.json"
       grep -q spdxVersion "$DIST/$1-${platform#linux/}.spdx.json" || fail "$image does not list its contents on $platform"

@@ -66,6 +66,16 @@ def test_the_locks_agree():
             assert found <= versions["dev"], f"{package} {found} in {name}.txt, {versions['dev']} in dev.txt"
 
 
+def test_no_script_looks_away_before_a_command_has_said_everything():
+    """`grep -q` ends at the first match; what still writes then dies of it, and under pipefail the match is lost."""
+    for path in (
+        path for folder in (".github", "docker", "k8s", "tests", ".ci") for path in (ROOT / folder).rglob("*")
+    ):
+        text = path.read_text() if path.suffix == ".sh" or (path.name == "run" and path.is_file()) else ""
+        if "pipefail" in text:
+            assert not re.findall(r"^(?!.*sh -c).*\|\s*(?:!\s*)?grep -\w*q.*", text, re.MULTILINE), path
+
+
 def test_help_of_make_lists_targets_that_exist():
     result = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     targets = re.findall(r"^  make (\S+)", result.stdout, re.MULTILINE)
