@@ -201,6 +201,7 @@ def named_chips(result: Result, model: Model, shift: float) -> str:
     return f'<div role="group" aria-label="Labels of {name}"><p class="ms-name">{name}</p>{listed}</div>'
 
 
+@st.fragment
 def show_grid(results: dict[str, Result], model: Model, shift: float) -> None:
     """Many pictures, a page of them at a time, each with its labels, and a way to look closer."""
     chosen = choose(results, model, shift)
