@@ -173,6 +173,7 @@ def build_parser(prog: str) -> Parser:
     parser.add_argument("--name", type=str | None, default=None, help="name of the run in MLflow")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, order and augmentation")
     parser.add_argument("--patience", type=int | None, default=None, help="stop after so many epochs without a gain")
+    parser.add_argument("--find_learning_rate", action="store_true", help="only suggest a learning rate; train no run")
     parser.add_class_arguments(MultiLabelDataModule, "data", instantiate=True)
     parser.add_class_arguments(MultiLabelClassifier, "model", skip={"classes"}, instantiate=False)
     parser.add_class_arguments(lightning.Trainer, "trainer", skip=OWN_TRAINER_ARGUMENTS, instantiate=False)
@@ -227,6 +228,8 @@ def fit(data: MultiLabelDataModule, config: Namespace, config_text: str, resumed
     if len(data.classes) < 2:
         raise UserError(f"'{data.root}' has one label, '{data.classes[0]}'; there is nothing to tell it from")
     model = MultiLabelClassifier(classes=data.classes, **config.model.as_dict())
+    if config.find_learning_rate:
+        return _find_learning_rate(model, data, config)
     if torch.distributed.is_torchelastic_launched():
         torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
         if torch.distributed.get_rank():
@@ -285,6 +288,20 @@ def fit(data: MultiLabelDataModule, config: Namespace, config_text: str, resumed
         mlflow.log_metric("train_seconds", lines.seconds)
         mlflow.log_artifact(str(folder / "checkpoints" / "best.ckpt"), "checkpoint")
     print(f"results: {folder}\nnext: manasight evaluate --run {run.info.run_id}")
+    return 0
+
+
+def _find_learning_rate(model: MultiLabelClassifier, data: MultiLabelDataModule, config: Namespace) -> int:
+    """Print a learning rate to start from, and leave a picture of how it was found."""
+    from trainer.rate import suggest
+
+    if torch.distributed.is_torchelastic_launched():
+        raise UserError("one process finds the learning rate; call `manasight fit` without torchrun")
+    model.prepare(data)
+    picture = tracking.home() / "learning-rate.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    rate = suggest(model, data, _trainer_options(config), picture)
+    print(f"results: {picture}\nnext: --model.learning_rate {rate:.2g}")
     return 0
 
 
@@ -378,6 +395,17 @@ def train(
         trainer.logger.flush(HURRY)
 
 
+def _trainer_options(config: Namespace) -> dict[str, Any]:
+    """What Lightning's Trainer gets, with our defaults where nothing was asked for."""
+    options = config.trainer.as_dict()
+    defaults = {
+        "enable_progress_bar": sys.stderr.isatty(),  # in a log a moving bar is noise
+        "precision": "bf16-mixed" if fast_bfloat16() else "32-true",
+        "enable_model_summary": False,
+    }
+    return options | {name: value for name, value in defaults.items() if options[name] is None}
+
+
 def build_trainer(config: Namespace, folder: Path, run_id: str, resumed: bool = False) -> lightning.Trainer:
     """A Lightning trainer that logs to an MLflow run and keeps the best weights and the last full state in `folder`."""
     checkpoints = folder / "checkpoints"
@@ -395,17 +423,11 @@ def build_trainer(config: Namespace, folder: Path, run_id: str, resumed: bool = 
         LearningRateMonitor("step"),
         EpochLines(),
     ]
-    if config.trainer.enable_progress_bar is None:
-        config.trainer.enable_progress_bar = sys.stderr.isatty()  # in a log a moving bar is noise
-    if config.trainer.precision is None:
-        config.trainer.precision = "bf16-mixed" if fast_bfloat16() else "32-true"
-    if config.trainer.enable_progress_bar:
+    options = _trainer_options(config)
+    if options["enable_progress_bar"]:
         callbacks.append(ProgressBar())
     if config.patience:
         callbacks.append(EarlyStopping("val_macro_f1", mode="max", patience=config.patience))
-    options = config.trainer.as_dict()
-    if options["enable_model_summary"] is None:
-        options["enable_model_summary"] = False
     if torch.distributed.is_initialized():
         local = int(os.environ["LOCAL_WORLD_SIZE"])
         options |= {"strategy": "ddp", "devices": local, "num_nodes": torch.distributed.get_world_size() // local}
@@ -424,7 +446,7 @@ def _record(data: MultiLabelDataModule, config: Namespace, config_text: str, fol
     options = {
         name: value
         for name, value in vars(config.as_flat()).items()
-        if value is not None and not name.endswith("config") and name != "resume"
+        if value is not None and not name.endswith("config") and name not in ("resume", "find_learning_rate")
     }
     mlflow.log_params({name: str(value)[:500] for name, value in options.items()})
     digests = {}

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import onnx
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from trainer import tracking
 from trainer.classifier import MultiLabelClassifier
@@ -360,3 +362,13 @@ def test_limits_of_a_container_are_obeyed(tmp_path):
     (tmp_path / "memory.max").write_text("max\n")
     assert cpu_cores(tmp_path) == len(os.sched_getaffinity(0))
     assert memory_available(tmp_path) > 600000
+
+
+def test_a_learning_rate_is_suggested_and_nothing_tracked(home, data, capsys):
+    assert main([*arguments(data), "--find_learning_rate"]) == 0
+    said = capsys.readouterr().out
+    rate = float(re.search(r"next: --model\.learning_rate (\S+)", said)[1])
+    assert 1e-6 < rate < 1
+    with Image.open(home / "learning-rate.png") as picture:
+        picture.load()
+    assert not (home / "runs").exists()
