@@ -301,7 +301,7 @@ def _find_learning_rate(model: MultiLabelClassifier, data: MultiLabelDataModule,
     picture = tracking.home() / "learning-rate.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
     rate = suggest(model, data, _trainer_options(config), picture)
-    print(f"results: {picture}\nnext: --model.learning_rate {rate:.2g}")
+    print(f"results: {picture}\nnext: --model.learning_rate {rate:.1g}")
     return 0
 
 

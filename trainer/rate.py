@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 import lightning
+import numpy as np
 from lightning.pytorch.tuner import Tuner
 from matplotlib.figure import Figure
 
@@ -13,10 +14,12 @@ from trainer.errors import UserError
 
 STEPS = 100
 LOWEST, HIGHEST = 1e-6, 1.0
+# Steps after which Lightning's smoothed loss says something.
+SETTLED = 20
 
 
 def suggest(model: MultiLabelClassifier, data: MultiLabelDataModule, options: dict, picture: Path) -> float:
-    """The rate at which the loss falls fastest, by the range test of https://arxiv.org/abs/1506.01186.
+    """The rate at which the loss falls fastest (over its logarithm), by the range test of arxiv.org/abs/1506.01186.
 
     The whole network gets one rate; `backbone_rate` plays no part. The model's weights are afterwards what they were.
 
@@ -27,7 +30,7 @@ def suggest(model: MultiLabelClassifier, data: MultiLabelDataModule, options: di
         picture: the PNG file to write, loss against rate.
 
     Raises:
-        UserError: if the loss never fell.
+        UserError: if the loss could not be followed.
     """
     with tempfile.TemporaryDirectory() as folder:
         own = {"logger": False, "enable_checkpointing": False, "default_root_dir": folder}
@@ -36,13 +39,17 @@ def suggest(model: MultiLabelClassifier, data: MultiLabelDataModule, options: di
         found = Tuner(trainer).lr_find(
             model, train_dataloaders=data.train_dataloader(), min_lr=LOWEST, max_lr=HIGHEST, num_training=STEPS
         )
-    rate = found.suggestion()
-    if rate is None:
-        raise UserError("no learning rate stood out: the loss was no number; try other weights or more images")
+    rates, losses = (np.array(found.results[name][SETTLED:]) for name in ("lr", "loss"))
+    if len(losses) < 2 or not np.isfinite(losses).all():
+        raise UserError("no learning rate stood out: the loss grew at once, or was no number; try other weights")
+    # Not Lightning's own suggestion: it takes the slope over the rate itself, which is always steepest at tiny rates.
+    rate = float(rates[np.gradient(losses, np.log(rates)).argmin()])
     figure = Figure(figsize=(6, 4), layout="constrained")
-    found.plot(ax=figure.add_subplot())
-    figure.axes[0].axvline(rate, linestyle="--", label=f"suggested: {rate:.2g}")
-    figure.axes[0].legend()
+    axes = figure.add_subplot()
+    axes.semilogx(rates, losses)
+    axes.axvline(rate, linestyle="--", label=f"falls fastest at {rate:.1g}")
+    axes.set(xlabel="learning rate", ylabel="loss, smoothed")
+    axes.legend()
     new = picture.with_name(picture.name + ".new")
     figure.savefig(new, format="png", dpi=120)
     new.replace(picture)
