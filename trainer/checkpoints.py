@@ -2,11 +2,14 @@
 
 import io
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+
+from trainer.errors import UserError
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -35,3 +38,20 @@ class WholeCheckpoints(TorchCheckpointIO):
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def known_classes(checkpoint: Path, remedy: str) -> list[str]:
+    """The classes that a checkpoint's model knows, in output order; its weights are not read.
+
+    Args:
+        checkpoint: the file.
+        remedy: what to do if it is damaged.
+
+    Raises:
+        UserError: if it is.
+    """
+    try:
+        found = torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)
+        return list(found["hyper_parameters"]["classes"])
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"'{checkpoint}' is damaged; {remedy}") from error

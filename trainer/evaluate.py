@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from trainer import pictures, tracking
+from trainer.checkpoints import known_classes
 from trainer.classifier import MultiLabelClassifier
 from trainer.data.module import MultiLabelDataModule
 from trainer.errors import UserError
@@ -62,6 +63,7 @@ def load_run(run: str, data: Path | None = None) -> TrainedRun:
     checkpoint = folder / "checkpoints" / "best.ckpt"
     if not checkpoint.is_file():
         raise UserError(f"run {run_id} has no checkpoint yet; go on with `manasight fit --resume {run_id}`")
+    known_classes(checkpoint, "train a new run")
     model = MultiLabelClassifier.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True).eval()
     parser = build_parser("manasight")
     config = parser.parse_path(folder / "config.yaml")

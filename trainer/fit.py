@@ -5,6 +5,7 @@ Under `torchrun` every process is a worker of one training (DDP): the first one 
 
 import argparse
 import errno
+import math
 import os
 import signal
 import sys
@@ -25,7 +26,7 @@ from mlflow.data.meta_dataset import MetaDataset
 from mlflow.exceptions import MlflowException
 
 from trainer import tracking
-from trainer.checkpoints import WholeCheckpoints
+from trainer.checkpoints import WholeCheckpoints, known_classes
 from trainer.classifier import MultiLabelClassifier
 from trainer.data.folder import SPLITS
 from trainer.data.module import MultiLabelDataModule
@@ -41,6 +42,23 @@ OWN_TRAINER_ARGUMENTS = {"logger", "callbacks", "default_root_dir", "plugins", "
 RESUMABLE = 75
 # Seconds that a finished training waits for an MLflow server that is away, and one that was told to stop.
 PATIENCE, HURRY = 300, 5
+# The options with the least and the most that make sense.
+RANGES: dict[str, tuple[float, float]] = {
+    "trainer.max_epochs": (1, math.inf),
+    "patience": (1, math.inf),
+    "seed": (0, 2**32 - 1),
+    "model.cached_views": (0, math.inf),
+    "model.weight_decay": (0, math.inf),
+    "model.warm_up": (0, 1),
+    "model.dropout": (0, 0.99),
+    **dict.fromkeys((f"data.augmentation.{name}" for name in ("degrees", "hue")), (0, 180)),
+    **dict.fromkeys((f"data.augmentation.{name}" for name in ("translate", "scale", "perspective")), (0, 0.5)),
+    **dict.fromkeys((f"data.augmentation.{name}" for name in ("brightness", "contrast", "saturation")), (0, 1)),
+    **dict.fromkeys((f"data.augmentation.{name}" for name in ("blur", "flip")), (0, 1)),
+}
+# A resumed run keeps its data's and model's options, and of the others these; some only say where it runs.
+RESUME_KEEPS = {"seed", "trainer.max_epochs", "trainer.max_steps", "trainer.accumulate_grad_batches"}
+RESUME_CHANGES = {"data.root", "data.workers", "data.cache", "data.drop_unreadable", "model.weights"}
 RESUME_HELP = (
     "go on with a run that was stopped; auto: with the latest if there is one, and it is no fault if it finished"
 )
@@ -137,6 +155,16 @@ class EpochLines(lightning.Callback):
             print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {shown} in {seconds:.0f} s", flush=True)
 
 
+class BestWeights(ModelCheckpoint):
+    """Keeps the weights with the best validation figure; of a training that ended before any, the last ones."""
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Save what there is if nothing was validated."""
+        super().on_train_end(trainer, pl_module)
+        if not self.best_model_path:
+            trainer.save_checkpoint(Path(self.dirpath) / f"{self.filename}.ckpt", weights_only=True)
+
+
 class LastState(ModelCheckpoint):
     """Keeps the full state of the last epoch, and of the step at which a single process was told to stop."""
 
@@ -190,6 +218,8 @@ def main(args: list[str], prog: str = "manasight fit") -> int:
         args = ["--config", str(tracking.run_folder(resumed) / "config.yaml"), *args]
     parser = build_parser(prog)
     config = parser.parse_args(args)
+    if resumed:
+        _check_unchanged(parser.parse_args(args[:2]), config, resumed)
     text = parser.dump(config.clone(), skip_none=True)
     if not config.data.root:
         raise UserError("name the folder of splits: --data.root FOLDER")
@@ -223,10 +253,13 @@ def fit(data: MultiLabelDataModule, config: Namespace, config_text: str, resumed
         UserError: for faults in data, weights or addresses, before anything is tracked.
     """
     _check(config)
+    _check_trainer(config)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     data.setup("fit")
     if len(data.classes) < 2:
         raise UserError(f"'{data.root}' has one label, '{data.classes[0]}'; there is nothing to tell it from")
+    if not len(data.loader("train", shuffle=True)):
+        raise UserError(f"'{data.root / 'train'}' has one image; batch normalisation needs two: add images")
     model = MultiLabelClassifier(classes=data.classes, **config.model.as_dict())
     if config.find_learning_rate:
         return _find_learning_rate(model, data, config)
@@ -245,6 +278,13 @@ def fit(data: MultiLabelDataModule, config: Namespace, config_text: str, resumed
     if resumed:
         last = tracking.run_folder(resumed) / "checkpoints" / "last.ckpt"
         checkpoint = last if last.is_file() else None  # killed in its first epoch: it starts again
+        if checkpoint:
+            known = known_classes(checkpoint, f"delete it, and run {resumed} starts again")
+            if known != data.classes:
+                raise UserError(
+                    f"run {resumed} knows the classes {', '.join(known)}, '{data.root}' has {', '.join(data.classes)}; "
+                    "train a new run without --resume"
+                )
     if checkpoint is None:
         model.prepare(data)
     experiment = tracking.experiment_id(client, config.experiment)
@@ -311,20 +351,53 @@ def _check(config: Namespace) -> None:
     Raises:
         UserError: naming the option.
     """
-    least = {"trainer.max_epochs": 1, "patience": 1, "model.cached_views": 0}
-    for name, value in ((name, config.get(name)) for name in least):
-        if value is not None and value < least[name]:
-            raise UserError(f"--{name} {value} is too small; give at least {least[name]}")
+    for name, (least, most) in RANGES.items():
+        value = config.get(name)
+        if value is not None and not least <= value <= most:
+            within = f"at least {least}" if most == math.inf else f"{least} to {most}"
+            raise UserError(f"--{name} {value} is out of range; give {within}")
     for name in ("model.learning_rate", "model.backbone_rate"):
-        if not config[name] > 0:
+        if not 0 < config[name] < math.inf:
             raise UserError(f"--{name} must be above 0, not {config[name]}")
-    if config.trainer.fast_dev_run:
-        raise UserError("fast_dev_run keeps no checkpoint; for a quick try give --trainer.limit_train_batches 2")
-    devices = {name: config.trainer[name] for name in ("accelerator", "devices", "num_nodes")}
+    if config.data.batch_size == 1 and not config.model.freeze_backbone and max(config.data.input_size) <= 32:
+        # The last layer's features are one value per channel: a variance needs two.
+        raise UserError("--data.batch_size 1 is too small for images of 32x32; give 2 or larger images")
+    if config.trainer.fast_dev_run or config.trainer.barebones:
+        option = "fast_dev_run" if config.trainer.fast_dev_run else "barebones"
+        raise UserError(f"{option} keeps no checkpoint; for a quick try give --trainer.limit_train_batches 2")
+
+
+def _check_trainer(config: Namespace) -> None:
+    """Refuse options that Lightning refuses, before there is a run.
+
+    Raises:
+        UserError: with Lightning's reason.
+    """
     try:
-        lightning.Trainer(**devices, logger=False, enable_checkpointing=False)
-    except (MisconfigurationException, ValueError) as error:
+        lightning.Trainer(logger=False, enable_checkpointing=False, **_trainer_options(config))
+    except (MisconfigurationException, ValueError, TypeError) as error:
         raise UserError(f"the trainer options do not go together: {error}") from error
+
+
+def _check_unchanged(kept: Namespace, asked: Namespace, run_id: str) -> None:
+    """Refuse to go on with a run under other options than it began with; where it runs may change.
+
+    Args:
+        kept: the options of the run.
+        asked: the same, with those that `--resume` was given beside.
+        run_id: the run.
+
+    Raises:
+        UserError: naming the first option that differs.
+    """
+    before = vars(kept.as_flat())
+    for name, value in vars(asked.as_flat()).items():
+        fixed = name in RESUME_KEEPS or name.startswith(("data.", "model."))
+        if fixed and name not in RESUME_CHANGES and value != before.get(name):
+            raise UserError(
+                f"run {run_id} began with --{name} {before.get(name)}, not {value}, and goes on as it began; "
+                "leave the option out, or train a new run without --resume"
+            )
 
 
 def _tell_workers(run_id: str | None, checkpoint: Path | None) -> None:
@@ -411,7 +484,7 @@ def build_trainer(config: Namespace, folder: Path, run_id: str, resumed: bool = 
     checkpoints = folder / "checkpoints"
     callbacks = [
         # Only weights: this file is kept and shared. Without the optimiser's state it is a third of the size.
-        ModelCheckpoint(
+        BestWeights(
             checkpoints,
             "best",
             monitor="val_macro_f1",

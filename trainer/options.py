@@ -54,7 +54,8 @@ class Parser(ArgumentParser):
                 usual = getattr(self._option_string_actions.get(f"--{wrong['key']}"), "default", None)
                 shown = ",".join(map(str, usual)) if usual and isinstance(usual, tuple | list) else "1,2"
                 expected = [f"a list in brackets, as in [{shown}]"]
-            expected += [f"one of {choice}" for choice in choices]
+            values = dict.fromkeys(value for choice in choices for value in choice.split(", "))
+            expected += [f"one of {', '.join(values)}"] if values else []
             value = wrong["value"].strip().splitlines()[0]
             if expected:
                 return f"--{wrong['key']} takes {' or '.join(expected)}, not '{value}'"

@@ -12,6 +12,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from tqdm import tqdm
 
 from trainer import tracking
+from trainer.data.folder import readable
 from trainer.data.image import UNREADABLE, load_rgb, resize
 from trainer.data.parallel import in_order
 from trainer.data.store import pull
@@ -44,11 +45,15 @@ def predict(
         raise UserError(f"'{out}' is neither .csv nor .parquet; name the table so")
     if not out.parent.is_dir():
         raise UserError(f"there is no folder '{out.parent}' to write '{out.name}' into; make it, or name another --out")
+    if out.is_dir():
+        raise UserError(f"'{out}' is a folder; name a file with --out")
     if workers is not None and workers < 1:
         raise UserError(f"--workers {workers} decodes nothing; give 1 or more")
     with found_images(images) as named:
         classifier = load_model(model)
         table, unreadable = label(named, classifier, workers or cpu_cores())
+    if table.empty:
+        raise UserError(f"none of the {len(named)} images at '{images}' can be read; the first is {unreadable[0]}")
     temporary = out.with_name(f".{out.name}.new")
     try:
         WRITERS[out.suffix.lower()](table, temporary)
@@ -88,7 +93,9 @@ def label(named: dict[str, Path], classifier: OnnxClassifier, workers: int) -> t
     outputs = [classifier(batch) for batch in batched(prepared())]
     probabilities = np.concatenate(outputs) if outputs else np.empty((0, len(classes)), np.float32)
     labels = decided(probabilities, classifier.metadata.thresholds)
-    table = pd.DataFrame(probabilities.round(4), columns=classes)
+    # A class may be called as a column of ours is.
+    columns = [f"class {name}" if name in ("file", "labels") else name for name in classes]
+    table = pd.DataFrame(probabilities.round(4), columns=columns)
     table.insert(0, "labels", ["-".join(np.array(classes)[row]) for row in labels])
     table.insert(0, "file", read)
     return table, unreadable
@@ -98,12 +105,12 @@ def label(named: dict[str, Path], classifier: OnnxClassifier, workers: int) -> t
 def found_images(images: str) -> Iterator[dict[str, Path]]:
     """Yield what the table calls each image → its file; copies from S3 are gone afterwards."""
     if not images.startswith("s3://"):
-        yield {str(path): path for path in find_images(images)}
+        yield {readable(path): path for path in find_images(images)}
         return
     with tempfile.TemporaryDirectory(prefix="manasight-") as folder:
         pull(images, Path(folder))
         base = images.rstrip("/")
-        yield {f"{base}/{path.relative_to(folder).as_posix()}": path for path in find_images(folder, images)}
+        yield {f"{base}/{readable(path.relative_to(folder))}": path for path in find_images(folder, images)}
 
 
 def find_images(images: str | Path, called: str | None = None) -> list[Path]:
@@ -126,7 +133,7 @@ def find_images(images: str | Path, called: str | None = None) -> list[Path]:
         candidates = map(Path, glob.glob(str(images), recursive=True))  # noqa: PTH207 (a pattern may begin with a slash)
     else:
         raise UserError(f"there is no '{called}'; name an image, a folder of them, a pattern or s3://bucket/prefix")
-    found = sorted(path for path in candidates if path.suffix.lower() in IMG_EXTENSIONS and path.is_file())
+    found = sorted(path for path in candidates if path.suffix.lower() in IMG_EXTENSIONS and not path.is_dir())
     if not found:
         raise UserError(f"there are no images at '{called}'; name a folder of {', '.join(IMG_EXTENSIONS)} files")
     return found

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import subprocess
 import time
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ import mlflow
 import requests
 from filelock import FileLock
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from trainer.errors import UserError
 from trainer.home import home, make_home
@@ -26,7 +28,7 @@ def connect() -> mlflow.MlflowClient:
     Raises:
         UserError: if nobody answers there.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    named = uri = os.environ.get("MLFLOW_TRACKING_URI")
     # Two commands that make one new database at once would fail; a server looks after its own.
     alone: AbstractContextManager = nullcontext()
     if not uri:
@@ -34,15 +36,24 @@ def connect() -> mlflow.MlflowClient:
         alone = FileLock(home() / "mlflow.db.lock")
     elif uri.startswith(("http://", "https://")):
         _knock(uri)
+    uri = re.sub("^postgres(ql)?://", "postgresql+psycopg2://", uri)  # the driver that we bring
     try:
         with alone:
             mlflow.set_tracking_uri(uri)
             client = mlflow.MlflowClient()
             client.search_experiments(max_results=1)
-    except MlflowException as error:
+    except (MlflowException, SQLAlchemyError, ModuleNotFoundError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"MLflow at '{uri}' does not answer: {reason}; check MLFLOW_TRACKING_URI") from error
+        remedy = "check MLFLOW_TRACKING_URI" if named else f"move '{home() / 'mlflow.db'}' away, or mend it"
+        raise UserError(
+            f"MLflow at '{_shown(named) if named else home()}' does not answer: {reason}; {remedy}"
+        ) from error
     return client
+
+
+def _shown(uri: str) -> str:
+    """An address without the name and the password in it."""
+    return re.sub("//[^/@]+@", "//***@", uri)
 
 
 def _knock(uri: str) -> None:
@@ -57,7 +68,7 @@ def _knock(uri: str) -> None:
             return
         except requests.RequestException as error:
             if time.monotonic() > deadline or isinstance(error, requests.exceptions.InvalidURL):
-                raise UserError(f"nobody answers at '{uri}'; check MLFLOW_TRACKING_URI, or unset it") from error
+                raise UserError(f"nobody answers at '{_shown(uri)}'; check MLFLOW_TRACKING_URI, or unset it") from error
             time.sleep(1)
 
 

@@ -66,15 +66,30 @@ def test_missing_data_is_named(capsys, tmp_path):
         ("fit --data.root x --data.input_size 64x64", "takes a list in brackets, as in [224,160], not '64x64'"),
         ("fit --data.root x --data.workers -1", "workers -1 makes no sense"),
         ("fit --data.root x --data.batch_size 0", "batch_size 0 is too small"),
-        ("fit --data.root x --trainer.max_epochs 0", "--trainer.max_epochs 0 is too small"),
-        ("fit --data.root x --patience -1", "--patience -1 is too small"),
+        ("fit --data.root x --trainer.max_epochs 0", "--trainer.max_epochs 0 is out of range; give at least 1"),
+        ("fit --data.root x --patience -1", "--patience -1 is out of range"),
         ("fit --data.root x --model.learning_rate -1", "--model.learning_rate must be above 0"),
         ("fit --data.root x --trainer.fast_dev_run true", "fast_dev_run keeps no checkpoint"),
+        ("fit --data.root x --trainer.barebones true", "barebones keeps no checkpoint"),
         ("fit --data.root x --trainer.accelerator nonsense", "the trainer options do not go together"),
+        ("fit --data.root x --trainer.limit_train_batches 5.5", "the trainer options do not go together"),
+        ("fit --data.root x --trainer.max_time tomorrow", "the trainer options do not go together"),
+        ("fit --data.root x --trainer.profiler foo", "the trainer options do not go together"),
+        ("fit --data.root x --trainer.gradient_clip_algorithm foo", "the trainer options do not go together"),
+        ("fit --data.root x --model.dropout 2", "--model.dropout 2.0 is out of range; give 0 to 0.99"),
+        ("fit --data.root x --model.weight_decay -1", "--model.weight_decay -1.0 is out of range; give at least 0"),
+        ("fit --data.root x --model.warm_up 5", "--model.warm_up 5.0 is out of range"),
+        ("fit --data.root x --data.augmentation.blur 3", "--data.augmentation.blur 3.0 is out of range; give 0 to 1"),
+        ("fit --data.root x --data.augmentation.perspective 3", "give 0 to 0.5"),
+        ("fit --data.root x --seed -1", "--seed -1 is out of range; give 0 to 4294967295"),
+        ("fit --data.root x --data.input_size [32,32] --data.batch_size 1", "--data.batch_size 1 is too small"),
+        ("fit --data.root x --trainer.precision foo", "'64-true', '64', '32', '16', 'bf16', not 'foo'"),
+        ("fit --data.root x --model.weights none", "there is no folder 'x'; name one that `manasight data split` made"),
         ("data demo x --cout 20", "did you mean '--count'?"),
         ("data split x y --mode move", "--mode takes one of 'copy', 'link', not 'move'"),
         ("data split x x/y", "would become part of itself"),
         ("data split x y --separator=", "the separator is empty"),
+        ("data demo /proc/x --count 54", "'/proc/x' cannot be made"),
         ("promote --version newest", "--version takes a whole number or null, not 'newest'"),
         ("predict nowhere --model models/starter/model.onnx", "there is no 'nowhere'"),
         ("predict x --out nowhere/table.csv", "there is no folder 'nowhere'"),
@@ -128,6 +143,21 @@ def test_a_tracking_server_that_is_away_is_named_within_seconds(capsys, monkeypa
 def test_a_tracking_address_that_is_none_is_named(capsys, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "htp:/nonsense")
     assert "check MLFLOW_TRACKING_URI" in sentence(capsys, "promote")
+
+
+def test_a_database_that_does_not_answer_is_named_without_its_password(capsys, monkeypatch):
+    monkeypatch.setattr("mlflow.store.db.utils.MAX_RETRY_COUNT", 1)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@127.0.0.1:9/mlflow")
+    error = sentence(capsys, "promote")
+    assert "MLflow at 'postgresql://***@127.0.0.1:9/mlflow' does not answer" in error
+    assert "psycopg2.OperationalError" in error  # the driver is there
+    assert "secret" not in error
+
+
+def test_a_damaged_database_is_named(capsys, tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "mlflow.db").write_bytes(b"no database" * 1000)
+    assert f"move '{tmp_path / 'home' / 'mlflow.db'}' away" in sentence(capsys, "promote")
 
 
 def test_a_home_that_cannot_be_made_is_named(capsys, monkeypatch, tmp_path):

@@ -1,5 +1,6 @@
 """MultiLabelImageFolder: what it reads, and every folder that it refuses."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,27 @@ def test_a_link_inside_the_root_is_followed(make_images):
     root = make_images("data", {"red": 1, "blue": 1})
     (root / "red" / "again.png").symlink_to(root / "red" / "000.png")
     assert len(MultiLabelImageFolder(root)) == 3
+
+
+def test_a_link_to_itself_is_an_unreadable_image(make_images):
+    root = make_images("data", {"red": 1, "blue": 1})
+    (root / "red" / "loop.png").symlink_to("loop.png")
+    with pytest.raises(UserError, match=r"1 unreadable images .* 'red/loop\.png'"):
+        MultiLabelImageFolder(root)
+
+
+def test_a_folder_that_is_a_link_to_nothing_is_refused(make_images):
+    root = make_images("data", {"red": 1, "blue": 1})
+    (root / "green").symlink_to("nowhere")
+    with pytest.raises(UserError, match="green' is a link to nothing"):
+        MultiLabelImageFolder(root)
+
+
+def test_names_that_are_no_text_are_refused(make_images):
+    root = make_images("data", {"red": 1, "blue": 1})
+    (root / "red" / "000.png").rename(root / "red" / os.fsdecode(b"caf\xe9.png"))
+    with pytest.raises(UserError, match=r"red/caf\\xe9\.png' is not UTF-8; rename it"):
+        MultiLabelImageFolder(root)
 
 
 def test_label_set_sorts():

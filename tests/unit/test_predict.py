@@ -1,5 +1,6 @@
 """Batch prediction: folders, patterns, S3; CSV and Parquet; what cannot be read is listed."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,9 +59,37 @@ def test_a_pattern_names_images(model, images, pattern, count):
     assert len(pd.read_csv("predictions.csv")) == count
 
 
-def test_only_unreadable_images_are_an_empty_table(model, images):
-    assert main(["predict", str(images / "red" / "broken.png"), "--model", str(model)]) == 0
-    assert pd.read_csv("predictions.csv").empty
+def test_only_unreadable_images_are_a_fault_and_no_table(model, images, capsys):
+    assert main(["predict", str(images / "red" / "broken.png"), "--model", str(model)]) == 1
+    assert "none of the 1 images at" in capsys.readouterr().err
+    assert not Path("predictions.csv").exists()
+
+
+def test_a_name_that_is_no_text_and_links_to_nothing_do_not_stop_the_others(model, images, capsys):
+    (images / "green" / "000.png").rename(images / "green" / os.fsdecode(b"caf\xe9.png"))
+    (images / "green" / "loop.png").symlink_to("loop.png")
+    (images / "green" / "gone.png").symlink_to("nowhere.png")
+    for out in ("table.csv", "table.parquet"):
+        assert main(["predict", str(images), "--model", str(model), "--out", out]) == 0
+        printed = capsys.readouterr().out
+        assert "left out 3 unreadable images" in printed
+        assert "loop.png" in printed
+        assert "gone.png" in printed
+    table = pd.read_parquet("table.parquet")
+    assert table[table["file"].str.endswith("caf\\xe9.png")]["labels"].tolist() == ["green"]
+
+
+def test_a_class_may_be_called_as_a_column_is(tmp_path, tiny_model, images, model):
+    model.write_bytes(tiny_model(metadata={"classes": ["labels", "green", "file"]}))
+    for out in ("table.csv", "table.parquet"):
+        assert main(["predict", str(images), "--model", str(model), "--out", out]) == 0
+    assert pd.read_parquet("table.parquet").columns.tolist() == [
+        "file",
+        "labels",
+        "class labels",
+        "green",
+        "class file",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -68,6 +97,7 @@ def test_only_unreadable_images_are_an_empty_table(model, images):
     [
         (["pictures/*.gif"], "there are no images at 'pictures/*.gif'"),
         (["nowhere"], "there is no 'nowhere'"),
+        (["pictures", "--out", "folder.csv"], "'folder.csv' is a folder"),
         (["pictures", "--out", "table.xlsx"], "'table.xlsx' is neither .csv nor .parquet"),
         (["pictures", "--workers", "0"], "--workers 0 decodes nothing"),
         (["pictures", "--model", "gone.onnx"], "there is no model at 'gone.onnx'"),
@@ -75,8 +105,10 @@ def test_only_unreadable_images_are_an_empty_table(model, images):
     ],
 )
 def test_a_mistake_is_one_sentence_and_no_table(model, images, capsys, args, says):
+    Path("folder.csv").mkdir()
     assert main(["predict", *(["--model", str(model)] if "--model" not in args else []), *args]) == 1
     assert says in capsys.readouterr().err
+    Path("folder.csv").rmdir()
     assert not list(Path().glob("*.csv")) + list(Path().glob("*.parquet"))
 
 

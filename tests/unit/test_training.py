@@ -239,6 +239,58 @@ def test_a_training_of_few_steps_ends_well(home, data, steps):
     assert np.isfinite([point.value for point in rates]).all()
 
 
+@pytest.mark.parametrize("option", ["trainer__max_steps=1", "trainer__limit_val_batches=0"])
+def test_a_training_without_validation_keeps_its_last_weights(home, data, option):
+    name, value = option.split("=")
+    assert main(arguments(data, **{"trainer__max_epochs": "1", name: value})) == 0
+    run = only_run()
+    assert run.info.status == "FINISHED"
+    best = home / "runs" / run.info.run_id / "checkpoints" / "best.ckpt"
+    last = torch.load(best.with_name("last.ckpt"), weights_only=False)["state_dict"]
+    assert all(torch.equal(last[name], value) for name, value in torch.load(best)["state_dict"].items())
+
+
+def test_a_run_is_only_resumed_as_it_began(home, data, capsys):
+    assert main(arguments(data, trainer__max_epochs="1")) == 0
+    run_id = only_run().info.run_id
+    tracking.connect().set_terminated(run_id, "KILLED")
+
+    def refusal(*options: str) -> str:
+        capsys.readouterr()
+        assert main(["fit", "--resume", *options]) == 1
+        assert only_run().info.status == "KILLED"
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    assert "began with --data.input_size (48, 36), not (64, 36)" in refusal("--data.input_size=[64,36]")
+    assert "began with --trainer.max_epochs 1, not 9" in refusal("--trainer.max_epochs=9")
+    assert "--data.augmentation.blur" in refusal("--data.augmentation.blur=0.5")
+
+    for part in ("train", "val", "test"):
+        (data / part / "blue").rename(data / part / "violet")
+    assert "has blue, green, red, square, violet; train a new run" in refusal()
+    for part in ("train", "val", "test"):
+        (data / part / "violet").rename(data / part / "blue")
+
+    last = home / "runs" / run_id / "checkpoints" / "last.ckpt"
+    whole = last.read_bytes()
+    last.write_bytes(whole[: len(whole) // 2])
+    assert f"last.ckpt' is damaged; delete it, and run {run_id} starts again" in refusal()
+    last.write_bytes(whole)
+    assert main(["fit", "--resume", "--data.workers=1"]) == 0  # where it runs may change
+    best = last.with_name("best.ckpt")
+    best.write_bytes(b"")
+    assert main(["evaluate"]) == 1
+    assert "best.ckpt' is damaged; train a new run" in capsys.readouterr().err
+
+
+def test_a_split_of_one_image_is_refused(home, make_images, capsys):
+    for part in ("train", "val", "test"):
+        root = make_images(f"one/{part}", {"red-square": 1}).parent
+    assert main(["fit", "--data.root", str(root), "--model.weights", "none"]) == 1
+    assert "has one image; batch normalisation needs two" in capsys.readouterr().err
+
+
 def test_a_checkpoint_needs_neither_network_nor_weights(home, data, monkeypatch):
     """The original project downloaded ResNet18 to load a checkpoint that held every weight."""
     monkeypatch.setattr(MultiLabelClassifier, "prepare", lambda *_: None)

@@ -1,5 +1,6 @@
 """Reads a folder of images in which every sub-folder's name is a set of labels: `<root>/<label>-<label>/*.jpg`."""
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,11 +35,17 @@ def label_folders(root: Path, separator: str = "-") -> dict[Path, tuple[str, ...
     """The label folders directly below `root`, sorted by name, with their label sets. Hidden folders are left out.
 
     Raises:
-        UserError: if there is no such folder, a name is no label set, or two labels differ only in case.
+        UserError: if there is no such folder, a name is no label set or not UTF-8, a link leads nowhere, or two labels
+            differ only in case.
     """
     if not root.is_dir():
         raise UserError(f"there is no folder '{root}'; give a folder that holds one folder of images per label set")
-    folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    entries = [entry for entry in root.iterdir() if not entry.name.startswith(".")]
+    for entry in entries:
+        if entry.is_symlink() and not entry.exists():
+            raise UserError(f"'{readable(entry)}' is a link to nothing; mend or remove it")
+    folders = sorted(entry for entry in entries if entry.is_dir())
+    _check_names(folders)
     if not folders:
         raise UserError(f"'{root}' has no label folders; put the images into folders named <label>{separator}<label>")
     label_sets = {folder: label_set(folder.name, separator) for folder in folders}
@@ -56,16 +63,30 @@ def list_images(folder: Path, root: Path, extensions: Sequence[str] = IMG_EXTENS
     """The image files directly in `folder`, sorted by name. Hidden files and other file types are left out.
 
     Raises:
-        UserError: if a link leads out of `root`.
+        UserError: if a link leads out of `root`, or a name is not UTF-8.
     """
     files = sorted(
         path for path in folder.iterdir() if path.suffix.lower() in extensions and not path.name.startswith(".")
     )
+    _check_names(files)
     top = root.resolve()
     for path in (folder, *files):
-        if path.is_symlink() and not path.resolve().is_relative_to(top):
+        # Unlike Path.resolve, realpath lets a link to itself pass; it is unreadable then.
+        if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(top):
             raise UserError(f"'{path}' is a link that leaves '{root}'; copy the file there instead")
     return files
+
+
+def readable(path: Path) -> str:
+    """A path for tables and messages: bytes that are no UTF-8 as `\\xff`."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def _check_names(paths: Sequence[Path]) -> None:
+    """MLflow, tables and pages hold text: a name has to be some."""
+    for path in paths:
+        if readable(path) != str(path):
+            raise UserError(f"the name of '{readable(path)}' is not UTF-8; rename it")
 
 
 class MultiLabelImageFolder(VisionDataset):

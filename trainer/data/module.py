@@ -143,7 +143,7 @@ class MultiLabelDataModule(lightning.LightningDataModule):
         if split not in self._folders:
             path = self.root / split
             if not self.root.is_dir():
-                raise UserError(f"there is no folder '{self.root}'")
+                raise UserError(f"there is no folder '{self.root}'; name one that `manasight data split` made")
             if not path.is_dir():
                 raise UserError(
                     f"there is no '{path}'; data needs the folders {', '.join(SPLITS)}: make them with "

@@ -1,5 +1,6 @@
 """Makes a folder as a whole or not at all: it is filled under a temporary name beside its own and renamed when done."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -18,16 +19,21 @@ def staged_folder(out: Path) -> Iterator[Path]:
     What a run into `out` left that was killed is removed first.
 
     Raises:
-        UserError: if `out` exists and holds anything.
+        UserError: if `out` exists and holds anything, or cannot be made.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"'{out}' exists already; remove it or name another folder")
-    out.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{out.name}.manasight-"
-    for left in out.parent.iterdir():
-        if left.name.startswith(prefix) and left.is_dir() and not left.is_symlink():
-            _remove_if_dead(left)
-    staging, lock = _make(prefix, out.parent)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        for left in out.parent.iterdir():
+            if left.name.startswith(prefix) and left.is_dir() and not left.is_symlink():
+                _remove_if_dead(left)
+        staging, lock = _make(prefix, out.parent)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        raise UserError(f"'{out}' cannot be made ({error.strerror}); name a folder that you may write to") from error
     try:
         yield staging
         staging.chmod(0o755)  # mkdtemp makes it private
