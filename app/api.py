@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -68,6 +69,7 @@ class Counters:
 
 
 counters = Counters()
+logging.getLogger("python_multipart").setLevel(logging.ERROR)  # the sender is told; the log need not be
 
 
 async def ready(_request: Request) -> JSONResponse:
@@ -199,10 +201,12 @@ async def _read_pictures(request: Request) -> list[tuple[str, bytes]]:
     except MultiPartException as error:
         if "Too many files" in error.message:
             raise RequestError(413, f"At most {MAX_IMAGES} pictures are read at once.") from error
-        raise RequestError(422, error.message) from error
+        raise RequestError(422, f"This is no form: {error.message} Send each picture as a file part.") from error
     files = [value for _, value in form.multi_items() if not isinstance(value, str)]
     if not files:
-        raise RequestError(422, "The form has no file; send each picture as a file part.")
+        raise RequestError(
+            422, "The form has no file, or was cut off before its end; send each picture as a file part."
+        )
     return [(file.filename or "", await file.read()) for file in files]
 
 
@@ -320,5 +324,5 @@ def routes(base: str) -> list[Route]:
     for prefix in {"", base and f"/{base}"}:
         found += [Route(prefix + path, endpoint, methods=[method]) for path, (method, endpoint) in ENDPOINTS.items()]
         found += [Route(prefix + path, wrong_method, methods=METHODS) for path in ENDPOINTS]
-        found.append(Route(prefix + "/api/{path:path}", no_such_path, methods=METHODS))
+        found += [Route(prefix + path, no_such_path, methods=METHODS) for path in ("/api", "/api/{path:path}")]
     return found

@@ -6,6 +6,7 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
+from itertools import count
 from pathlib import PurePosixPath
 
 from app.images import MAX_BYTES, ImageError, decode
@@ -13,8 +14,8 @@ from app.images import MAX_BYTES, ImageError, decode
 MAX_MEMBERS = 1000
 # Bytes of a zip's list of contents, which Python reads whole before it can be asked for anything.
 MAX_DIRECTORY = 4 * 1024**2
-# All pictures of one zip together, as they are read and not as the zip says.
-MAX_UNPACKED = 400 * 1024**2
+# Bytes of pictures that one visit may hold, as they are read and not as a zip says.
+MAX_HELD = 400 * 1024**2
 # What the trainer's folders read; anything else is written as PNG.
 TRAINABLE = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
 # Between labels in a folder's name; the first that no label contains is taken.
@@ -30,11 +31,15 @@ def is_zip(data: bytes) -> bool:
     return data.startswith((b"PK\x03\x04", b"PK\x05\x06"))
 
 
-def unpack(data: bytes) -> Iterator[tuple[str, bytes | ImageError]]:
+def unpack(data: bytes, budget: int = MAX_HELD) -> Iterator[tuple[str, bytes | ImageError]]:
     """Name and content of every picture in a zip, in its order; for one that cannot be read, the reason instead.
 
     Nothing is written anywhere, so that a member's path is no more than a name. Folders, hidden files and what macOS
     adds are left out.
+
+    Args:
+        data: the zip.
+        budget: bytes of all pictures together.
 
     Raises:
         ArchiveError: if the zip is damaged, or larger than is read here.
@@ -51,9 +56,9 @@ def unpack(data: bytes) -> Iterator[tuple[str, bytes | ImageError]]:
         raise ArchiveError(f"The zip holds {len(members)} files; at most {MAX_MEMBERS} are read.")
     total = 0
     for member in members:
-        content = _read(archive, member, MAX_UNPACKED - total)
+        content = _read(archive, member, budget - total)
         if content is None:
-            raise ArchiveError(f"The zip unpacks to more than {MAX_UNPACKED // 1024**2} MB; the rest was left out.")
+            raise ArchiveError(f"The zip unpacks to more than {budget // 1024**2} MB; the rest was left out.")
         total += len(content) if isinstance(content, bytes) else 0
         yield member.filename, content
 
@@ -94,9 +99,9 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, left: int) -> bytes
 
 
 def separator_for(labels: Iterable[str]) -> str:
-    """What joins labels in a folder's name: `-`, or the first other sign that no label contains."""
-    names = "".join(labels)
-    return next((sign for sign in SEPARATORS if sign not in names), SEPARATORS[-1])
+    """What joins labels in a folder's name: `-`, or the first other sign, repeated if need be, that no label has."""
+    names = " ".join(labels)
+    return next(sign * times for times in count(1) for sign in SEPARATORS if sign * times not in names)
 
 
 def pack(pictures: Iterable[tuple[str, bytes, list[str]]], separator: str) -> bytes:
@@ -118,9 +123,9 @@ def pack(pictures: Iterable[tuple[str, bytes, list[str]]], separator: str) -> by
                 converted = io.BytesIO()
                 decode(data).save(converted, "PNG")
                 path, data = path.with_suffix(".png"), converted.getvalue()
-            unique, count = f"{folder}/{path}", 2
+            unique, number = f"{folder}/{path}", 2
             while unique.lower() in taken:  # also on disks that do not tell case
-                unique, count = f"{folder}/{path.stem}-{count}{path.suffix}", count + 1
+                unique, number = f"{folder}/{path.stem}-{number}{path.suffix}", number + 1
             taken.add(unique.lower())
             archive.writestr(unique, data)
     return buffer.getvalue()

@@ -170,7 +170,12 @@ def _read_metadata(properties: Mapping[str, str], name: str) -> dict[str, Any]:
             f"{name} has format {found['format']}; this app reads format {KNOWN_FORMAT}. Export the model again."
         )
     classes, size, thresholds = (found.get(key) for key in ("classes", "input_size", "thresholds"))
-    if not _list_of(classes, str) or not classes or len(set(classes)) != len(classes):
+    if (
+        not _list_of(classes, str)
+        or not classes
+        or len(set(classes)) != len(classes)
+        or not all(map(str.strip, classes))
+    ):
         raise ModelError(f"{name}: manasight.classes must be a list of different names")
     if not _list_of(size, int) or len(size) != 2 or min(size) < 1:
         raise ModelError(f"{name}: manasight.input_size must be [height, width] in pixels")
@@ -178,6 +183,9 @@ def _read_metadata(properties: Mapping[str, str], name: str) -> dict[str, Any]:
         raise ModelError(f"{name}: manasight.thresholds must be a list of {len(classes)} numbers, one per class")
     if min(thresholds) < 0 or max(thresholds) > 1:
         raise ModelError(f"{name}: manasight.thresholds must be from 0 to 1")
+    for key in ("run_id", "git_commit", "data_fingerprint"):
+        if not isinstance(found.get(key) or "", str):
+            raise ModelError(f"{name}: manasight.{key} must be a text")
     if not isinstance(found.get("metrics") or {}, Mapping):
         raise ModelError(f"{name}: manasight.metrics must be an object")
     if max(size) > MAX_EDGE:
@@ -186,4 +194,8 @@ def _read_metadata(properties: Mapping[str, str], name: str) -> dict[str, Any]:
 
 
 def _list_of(value: Any, kind: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(item, kind) for item in value)
+    return (
+        isinstance(value, Sequence)
+        and not isinstance(value, str)
+        and all(isinstance(item, kind) and not isinstance(item, bool) for item in value)
+    )

@@ -24,6 +24,7 @@ def document(max_images: int, max_body: int) -> dict[str, Any]:
     form = {"type": "object", "required": ["file"], "properties": {"file": files}}
     failed = fields(name=text, error=text)
     failures = {
+        "400": answer("The client went away.", "Error"),
         "408": answer("Nothing of the request arrived for too long.", "Error"),
         "413": answer(f"More than {max_body // 1024**2} MB, or more than {max_images} pictures.", "Error"),
         "415": answer("The body is neither a form nor a picture.", "Error"),
@@ -79,7 +80,12 @@ def document(max_images: int, max_body: int) -> dict[str, Any]:
         },
         "components": {
             "schemas": {
-                "Error": fields(error=text),
+                # What a form held is told picture by picture.
+                "Error": {
+                    "type": "object",
+                    "required": ["error"],
+                    "properties": {"error": text, "images": {"type": "array", "items": failed}},
+                },
                 "Ready": fields(ready={"const": True}, model=text),
                 "NotReady": fields(ready={"const": False}, error=text),
                 "Answer": fields(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.archives import pack, separator_for
+from app.archives import MAX_HELD, pack, separator_for
 from app.images import EXTENSIONS
 from app.labels import SWATCHES, groups
 from app.model import Model, ModelError, Prediction
@@ -28,28 +28,36 @@ CHUNK = 8
 LOOK = 5
 UNREAD, UNLABELLED = "could not be read", "no label"
 
+# More classes than this are not all listed at once.
+MANY = 40
+
 Given = tuple[str, str, Callable[[], bytes]]
 
 
-def gather(model: Model) -> list[Given]:
-    """Key, name and reader of every file that was given to the page."""
+def gather(model: Model) -> tuple[list[Given], list[Given]]:
+    """Key, name and reader of every file of the chosen source, and of the others, which keep theirs."""
     fitting = samples(model)
     sources = ["Files", "Folder", "Camera", *(["Samples"] if fitting else [])]
     st.session_state.setdefault("source", "Files")
     source = st.segmented_control("Pictures from", sources, required=True, key="source")
+    # An uploader that is not drawn forgets its files: those that were not chosen are only hidden.
+    with st.container(key="files"):
+        files = st.file_uploader("Pictures, or a zip of them", accept_multiple_files=True)
+    with st.container(key="folder"):
+        folder = st.file_uploader("A folder of pictures", type=list(EXTENSIONS), accept_multiple_files="directory")
+    hidden = ", ".join(f".st-key-{name.lower()}" for name in ("Files", "Folder") if name != source)
+    st.html(f"<style>{hidden} {{ display: none; }}</style>")
+    uploads = {"Files": files, "Folder": folder, "Camera": []}
+    if source == "Camera":
+        photo = st.camera_input("Take a photo of one thing, upright, filling the frame")
+        uploads["Camera"] = [photo] if photo else []
     if source == "Samples":
         st.caption(
             "Cards that this project's own code drew: nobody's rights are touched. The name is the right answer."
         )
-        return [(f"sample {path.name}", path.name, path.read_bytes) for path in fitting]
-    if source == "Camera":
-        photo = st.camera_input("Take a photo of one thing, upright, filling the frame")
-        uploads = [photo] if photo else []
-    elif source == "Folder":
-        uploads = st.file_uploader("A folder of pictures", type=list(EXTENSIONS), accept_multiple_files="directory")
-    else:
-        uploads = st.file_uploader("Pictures, or a zip of them", accept_multiple_files=True)
-    return [(upload.file_id, upload.name, upload.getvalue) for upload in uploads]
+    given = {name: [(file.file_id, file.name, file.getvalue) for file in found] for name, found in uploads.items()}
+    given["Samples"] = [(f"sample {path.name}", path.name, path.read_bytes) for path in fitting]
+    return given[source], [file for name, found in given.items() if name != source for file in found]
 
 
 def samples(model: Model) -> list[Path]:
@@ -69,11 +77,15 @@ def show_samples(model: Model) -> None:
     st.button("Try these cards", on_click=lambda: st.session_state.update(source="Samples"), type="primary")
 
 
-def answer(shared: Serving, served: Served, given: list[Given]) -> dict[str, Result]:
+def answer(shared: Serving, served: Served, given: list[Given], others: list[Given]) -> dict[str, Result]:
     """A result for every picture, kept from one drawing of the page to the next; what is new is predicted."""
     known: dict[str, list[Result]] = st.session_state.get("files", {})
-    files = {key: known[key] if key in known else open_file(name, load()) for key, name, load in given}
-    st.session_state.files = files
+    kept = {key: known[key] for key, _, _ in (*given, *others) if key in known}
+    for key, name, load in given:
+        if key not in kept:
+            kept[key] = open_file(name, load(), MAX_HELD - sum(len(r.data) for file in kept.values() for r in file))
+    st.session_state.files = kept
+    files = {key: kept[key] for key, _, _ in given}
     results = {f"{key}/{index}": result for key, file in files.items() for index, result in enumerate(file)}
     if len(results) > MAX_PICTURES:
         st.warning(f"{len(results)} pictures were given; the first {MAX_PICTURES} are answered.")
@@ -163,7 +175,11 @@ def show_closely(key: str, result: Result, model: Model, shift: float) -> None:
     with left:
         place = st.empty()
         ordered = sorted(model.classes, key=lambda name: -result.prediction.probabilities[model.classes.index(name)])
-        looked = st.pills("Show where the model saw", ordered, format_func=plain, key=f"heat map {key}", wrap=True)
+        asked = {"label": "Show where the model saw", "options": ordered, "key": f"heat map {key}"}
+        if len(ordered) > MANY:
+            looked = st.selectbox(**asked, index=None, placeholder="choose a label")
+        else:
+            looked = st.pills(**asked, format_func=plain, wrap=True)
         if looked:
             alt = f"Heat map of {looked} over {result.name}"
             if result.prediction.activation_maps[model.classes.index(looked)].max() <= 0:
@@ -190,6 +206,7 @@ def choose(results: dict[str, Result], model: Model, shift: float) -> dict[str, 
         selection_mode="multi",
         format_func=lambda name: f"{plain(name)} · {counts[name]}",
         key="filter",
+        help="Of several, a picture has to have all. Downloads hold every picture, whatever is shown.",
     )
     return {key: results[key] for key in results if set(wanted) <= found[key]}
 
@@ -198,13 +215,17 @@ def named_chips(result: Result, model: Model, shift: float) -> str:
     """A picture's name and its labels as HTML."""
     name = html.escape(" ".join(result.name.split())) + (" (corrected)" if result.corrected is not None else "")
     listed = chips(result.labels(model, shift))
-    return f'<div role="group" aria-label="Labels of {name}"><p class="ms-name">{name}</p>{listed}</div>'
+    spoken = name.replace("&lt;", "‹").replace("&gt;", "›")  # a tag in an attribute has it taken away
+    return f'<div role="group" aria-label="Labels of {spoken}"><p class="ms-name">{name}</p>{listed}</div>'
 
 
 @st.fragment
 def show_grid(results: dict[str, Result], model: Model, shift: float) -> None:
     """Many pictures, a page of them at a time, each with its labels, and a way to look closer."""
     chosen = choose(results, model, shift)
+    if not chosen:
+        st.info("No picture has all of these; take one away.")
+        return
     # A browser draws chips in half the time that it takes for lists to choose from.
     correcting = st.toggle("Correct labels", key="correcting")
     pages = max(1, -(-len(chosen) // PER_PAGE))
@@ -278,7 +299,8 @@ def show_model(shared: Serving, drawn: Served) -> None:
     rows["Run"] = model.run_id or "not recorded"
     rows["Code"] = model.git_commit[:12] or "not recorded"
     rows["Data"] = model.data_fingerprint[:12] or "not recorded"
-    rows[f"{len(model.classes)} classes"] = ", ".join(model.classes)
+    more = f" and {len(model.classes) - MANY} more" if len(model.classes) > MANY else ""
+    rows[f"{len(model.classes)} classes"] = ", ".join(model.classes[:MANY]) + more
     terms = "".join(f"<dt>{html.escape(key)}</dt><dd>{html.escape(value)}</dd>" for key, value in rows.items())
     st.html(f'<dl class="ms-model">{terms}</dl>')
     if served.champion and served.champion.run_url:
@@ -330,7 +352,7 @@ def main() -> None:
         )
         show_model(shared, served)
         show_limits(served)
-    results = answer(shared, served, gather(served.model))
+    results = answer(shared, served, *gather(served.model))
     if not results:
         show_samples(served.model)
         return
@@ -338,7 +360,7 @@ def main() -> None:
     if len(results) == 1 and good:
         ((key, result),) = good.items()
         show_closely(key, result, served.model, shift)
-        edit_labels(key, result, served.model, shift, "single")
+        edit_labels(key, result, served.model, shift)
         show_downloads(results, served, shift)
     else:
         if good:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from app.archives import ArchiveError, is_zip, unpack
+from app.archives import MAX_HELD, ArchiveError, is_zip, unpack
 from app.images import ImageError, decode, overlay
 from app.inference import decoding
 from app.model import Model, Prediction
@@ -25,7 +25,7 @@ class Result:
     Attributes:
         name: the file's own.
         data: the file's bytes, for the zip with corrected labels.
-        problem: a sentence; if there is one, nothing below is set.
+        problem: a sentence; if there is one, nothing below is set, and no bytes are kept.
         shown: JPEG of at most SHOWN pixels.
         size: width and height of the picture in pixels.
         prediction: of the model whose digest is `predicted_by`.
@@ -62,13 +62,20 @@ class Result:
         return overlay(image, maps[model.classes.index(label)], float(maps.max()))
 
 
-def open_file(name: str, data: bytes) -> list[Result]:
-    """What one given file holds: itself, or everything in a zip; nothing is decoded yet."""
+def open_file(name: str, data: bytes, budget: int = MAX_HELD) -> list[Result]:
+    """What one given file holds: itself, or everything in a zip; nothing is decoded yet.
+
+    Args:
+        name: the file's own.
+        data: its bytes.
+        budget: bytes that may be held of it.
+    """
     if not is_zip(data):
-        return [Result(name, data)]
+        full = f"One visit holds {MAX_HELD // 1024**2} MB of pictures; remove some first, then add this again."
+        return [Result(name, data) if len(data) <= budget else Result(name, b"", problem=full)]
     found: list[Result] = []
     try:
-        for member, content in unpack(data):
+        for member, content in unpack(data, budget):
             if isinstance(content, ImageError):
                 found.append(Result(member, b"", problem=str(content)))
             else:
@@ -83,7 +90,7 @@ def read(result: Result) -> Image.Image | None:
     try:
         image = decode(result.data)
     except ImageError as error:
-        result.problem = str(error)
+        result.problem, result.data = str(error), b""
         return None
     small = image if max(image.size) <= SHOWN else image.resize(_fit(image.size))
     buffer = io.BytesIO()

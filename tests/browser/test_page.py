@@ -103,6 +103,39 @@ def test_an_uploaded_picture_gets_its_labels(page: Page, address: str) -> None:
     expect(page.get_by_alt_text("red.png: red")).to_be_visible()
 
 
+def test_one_picture_is_corrected_and_downloaded(page: Page, address: str) -> None:
+    page.goto(address)
+    upload(page, picture("red"))
+    expect(labels(page)).to_have_text(["red"])
+
+    add_label(page, "red.png", "green")
+    with page.expect_download() as sorted_pictures:
+        page.get_by_role("button", name="Pictures in label folders").click()
+
+    with zipfile.ZipFile(sorted_pictures.value.path()) as archive:
+        assert archive.namelist() == ["green-red/red.png"]
+
+
+def test_another_source_and_back_loses_nothing(page: Page, card_address: str) -> None:
+    page.goto(card_address)
+    upload(page, picture("red"), picture("blue"))
+    expect(cells(page)).to_have_count(2)
+    page.get_by_text("Correct labels").click()
+    add_label(page, "red.png", "mana")
+
+    page.get_by_role("radio", name="Samples").click()
+    expect(cell(page, "red.png")).to_have_count(0)
+    expect(chooser(page, "white-creature.jpg")).to_be_visible()
+    chooser(page, "white-creature.jpg").get_by_role("button", name="Clear all").click()
+    expect(chooser(page, "white-creature.jpg (corrected)")).to_be_visible()
+    page.get_by_role("radio", name="Files").click()
+
+    expect(chooser(page, "red.png (corrected)")).to_contain_text("mana")
+    expect(chooser(page, "blue.png")).to_be_visible()
+    page.get_by_role("radio", name="Samples").click()
+    expect(chooser(page, "white-creature.jpg (corrected)")).to_contain_text("no label; choose some")
+
+
 def test_the_page_says_which_model_answers(page: Page, address: str) -> None:
     page.goto(address)
 
@@ -192,6 +225,10 @@ def test_the_filter_leaves_only_pictures_with_the_label(page: Page, address: str
 
     expect(cells(page)).to_have_count(2)
     expect(cell(page, "blue.png")).to_have_count(0)
+
+    page.get_by_role("button", name="blue · 1").click()
+
+    expect(page.get_by_text("No picture has all of these")).to_be_visible()
 
 
 def test_many_pictures_come_in_pages(page: Page, address: str) -> None:

@@ -142,9 +142,10 @@ def test_a_heat_map_comes_as_a_picture_of_the_same_size(app: str) -> None:
         ({"data": {str(i): "x" for i in range(9)}, "files": {"f": b"x"}}, 422, "Too many fields"),
         ({"data": bytes(65 * 1024**2)}, 413, "At most 64 MB"),
         ({"data": b"x", "headers": {"Content-Type": "multipart/form-data"}}, 422, "Missing boundary"),
+        ({"data": b"--b\r\nx", "headers": {"Content-Type": "multipart/form-data; boundary=b"}}, 422, "cut off"),
         ({"data": png(), "params": {"heatmap": "pink"}}, 422, "its labels are: red, green, blue"),
     ],
-    ids=["empty", "html", "json", "many", "fields", "large", "no boundary", "unknown label"],
+    ids=["empty", "html", "json", "many", "fields", "large", "no boundary", "cut off", "unknown label"],
 )
 def test_what_cannot_be_answered_gets_a_status_and_a_sentence(app: str, send: dict, status: int, said: str) -> None:
     answer = requests.post(f"{app}/api/predict", timeout=60, **send)
@@ -211,10 +212,11 @@ def matches(app: str, answer: requests.Response, path: str, method: str) -> None
         ("/api/predict", "post", {"data": png()}),
         ("/api/predict", "post", {"files": [("f", ("a.png", png())), ("f", ("b.png", b"bad"))]}),
         ("/api/predict", "post", {"data": b"bad"}),
+        ("/api/predict", "post", {"files": [("f", ("a.png", b"bad")), ("f", ("b.png", b"bad"))]}),
         ("/api/predict", "post", {"files": [("f", (f"{i}.png", b"x")) for i in range(40)]}),
         ("/api/predict", "post", {"json": {}}),
     ],
-    ids=["ready", "model", "one", "mixed", "bad", "many", "json"],
+    ids=["ready", "model", "one", "mixed", "bad", "all bad", "many", "json"],
 )
 def test_answers_are_what_the_openapi_document_promises(app: str, path: str, method: str, send: dict) -> None:
     matches(app, requests.request(method, f"{app}{path}", timeout=30, **send), path, method)
@@ -315,8 +317,9 @@ def test_large_requests_at_once_are_told_to_come_back_before_they_fill_the_memor
     assert "many megabytes" in answer.json()["error"]
 
 
-def test_an_unknown_path_of_the_interface_is_no_page(app: str) -> None:
-    answer = requests.get(f"{app}/api/nothing", timeout=10)
+@pytest.mark.parametrize("path", ["/api", "/api/nothing"])
+def test_an_unknown_path_of_the_interface_is_no_page(app: str, path: str) -> None:
+    answer = requests.get(f"{app}{path}", timeout=10)
 
     assert answer.status_code == 404
     assert "/api/openapi.json" in answer.json()["error"]

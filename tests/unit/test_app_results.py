@@ -95,6 +95,19 @@ def test_a_zip_is_opened_and_what_it_holds_is_predicted_together(tmp_path: Path,
     assert results[3].problem == "This is not a picture in a format that is read here."
 
 
+def test_a_visit_holds_no_more_than_its_budget(served: Served) -> None:
+    (one,) = open_file("a.png", bytes(100), budget=100)
+    (other,) = open_file("b.png", bytes(101), budget=100)
+
+    assert (len(one.data), one.problem) == (100, "")
+    assert (len(other.data), other.problem[:20]) == (0, "One visit holds 400 ")
+
+    read(one)
+
+    assert one.problem
+    assert one.data == b""  # what cannot be read is not held
+
+
 @pytest.mark.parametrize(("data", "said"), [(b"PK\x03\x04", "damaged"), (b"PK\x05\x06" + bytes(18), "no files")])
 def test_a_zip_without_pictures_is_one_problem(data: bytes, said: str) -> None:
     (result,) = open_file("bad.zip", data)
