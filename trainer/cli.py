@@ -112,7 +112,7 @@ def explain(error: OSError) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console script. Returns the exit status: 0, 1 for a user's mistake, 130 for Ctrl-C."""
     args = list(sys.argv[1:] if argv is None else argv)
-    if not args or args[0] in ("-h", "--help", "help"):
+    if args[1:] in ([], ["-h"], ["--help"]) and args[:1] in ([], ["-h"], ["--help"], ["help"], ["data"]):
         print(usage())
         return 0
     if args[0] == "--version":

@@ -1,7 +1,8 @@
 """`manasight experiments`: frozen, finetune and scratch on one split, compared with each other and the original."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -62,31 +63,42 @@ def main(args: list[str], prog: str = "manasight experiments") -> int:
         checker.instantiate(checker.parse_args(words))  # all mistakes before any training
     client = tracking.connect()
     experiment = tracking.experiment_id(client, options.experiment)
-    runs = {}
-    for name, words in commands.items():
-        print(f"{name}:")
-        known = newest_run(client, experiment, name) if options.resume else None
-        if known is None or known.info.status != "FINISHED":
-            status = fit.main(words if known is None else ["--resume", known.info.run_id], prog)
-            if status:
-                print(f"go on with all of it: {prog} --resume and the same options")
-                return status
-            runs[name] = tracking.find_run("latest")
-        else:
-            runs[name] = known.info.run_id
-            print(f"run {runs[name]} has finished")
-        export(runs[name], register=False)
-    folder = tracking.home() / "experiments" / options.experiment
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = {name: row(client, run_id) for name, run_id in runs.items()}
-    winner = max(rows, key=lambda name: rows[name]["val_macro_f1"])
-    table = compare(rows)
-    write(client, folder, table, runs, winner, options)
-    print(f"\n{table.to_string(float_format='{:.3f}'.format, na_rep='')}\n\nbest on the validation split: {winner}")
-    version = register_model(runs[winner], tracking.run_folder(runs[winner]) / "model.onnx")
-    promote(version=int(version))
-    print(f"results: {folder / 'comparison.html'}")
-    return 0
+    with resumable(prog):
+        runs = {}
+        for name, words in commands.items():
+            print(f"{name}:", flush=True)
+            known = newest_run(client, experiment, name) if options.resume else None
+            if known is None or known.info.status != "FINISHED":
+                status = fit.main(words + ([] if known is None else ["--resume", known.info.run_id]), prog)
+                if status:
+                    print(f"go on with all of it: {prog} --resume and the same options")
+                    return status
+                runs[name] = tracking.find_run("latest")
+            else:
+                runs[name] = known.info.run_id
+                print(f"run {runs[name]} has finished", flush=True)
+            export(runs[name], register=False)
+        folder = tracking.home() / "experiments" / options.experiment
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = {name: row(client, run_id) for name, run_id in runs.items()}
+        winner = max(rows, key=lambda name: rows[name]["val_macro_f1"])
+        table = compare(rows)
+        write(client, folder, table, runs, winner, options)
+        print(f"\n{table.to_string(float_format='{:.3f}'.format, na_rep='')}\n\nbest on the validation split: {winner}")
+        version = register_model(runs[winner], tracking.run_folder(runs[winner]) / "model.onnx")
+        promote(version=int(version))
+        print(f"results: {folder / 'comparison.html'}")
+        return 0
+
+
+@contextmanager
+def resumable(prog: str) -> Iterator[None]:
+    """Say how to go on if Ctrl-C or SIGTERM ends the block."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        print(f"stopped; go on with all of it: {prog} --resume and the same options", flush=True)
+        raise
 
 
 def command(name: str, options: argparse.Namespace, rest: list[str]) -> list[str]:

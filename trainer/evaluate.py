@@ -120,19 +120,18 @@ def report(trained: TrainedRun) -> None:
     for name, shown in (("predictions", spread(len(test), SHOWN)), ("worst", worst)):
         (folder / f"{name}.png").unlink(missing_ok=True)
         if shown:
-            images = trained.data.prepared("test")
+            images, samples = trained.data.prepared("test"), trained.data.folder("test").samples
             pictures.save_predictions(
                 [images[index][0] for index in shown],
+                ["/".join(Path(samples[index][0]).parts[-2:]) for index in shown],
                 test[shown].numpy(),
                 test_targets[shown].numpy() > 0.5,
                 thresholds.numpy(),
                 classes,
                 folder / f"{name}.png",
             )
-    samples = trained.data.folder("test").samples
-    mistakes = [str(Path(samples[index][0]).relative_to(trained.data.root)) for index in worst]
     content = {"metrics": figures, "thresholds": thresholds.tolist(), "temperature": temperature, "classes": classes}
-    _page(trained, figures, table, mistakes)
+    _page(trained, figures, table, bool(worst))
     # Last, because this file says that the evaluation is there.
     temporary = folder / ".metrics.json.new"
     temporary.write_text(json.dumps(content, indent=2))
@@ -150,7 +149,7 @@ def report(trained: TrainedRun) -> None:
     print(f"results: {folder / 'report.html'}\nnext: manasight export --run {trained.run_id}")
 
 
-def _page(trained: TrainedRun, figures: dict[str, dict[str, float]], table: pd.DataFrame, mistakes: list[str]) -> None:
+def _page(trained: TrainedRun, figures: dict[str, dict[str, float]], table: pd.DataFrame, mistakes: bool) -> None:
     folder = trained.report
     sections = [
         Section("Figures", "Macro averages at a threshold of 0.5.", pd.DataFrame(figures).T),
@@ -168,7 +167,7 @@ def _page(trained: TrainedRun, figures: dict[str, dict[str, float]], table: pd.D
         Section("Confusion matrices", "At each label's threshold.", None, [folder / "confusion_matrices.png"]),
         Section(
             "Worst mistakes",
-            "Wrong labels and missing ones, the worst first: " + ", ".join(mistakes) if mistakes else "There are none.",
+            "Wrong labels and missing ones, the worst first." if mistakes else "There are none.",
             None,
             [folder / "worst.png"] if mistakes else [],
         ),

@@ -63,7 +63,8 @@ def export(run: str = "latest", data: Path | None = None, register: bool = True)
     if register:
         version = register_model(trained.run_id, path)
         print(f"registered: {tracking.MODEL_NAME} version {version}")
-    print(f"results: {path}\nnext: manasight promote")
+    following = "promote" if register else f"predict IMAGES --model {path}"
+    print(f"results: {path}\nnext: manasight {following}")
 
 
 def evaluation_of(trained: TrainedRun) -> dict[str, Any]:

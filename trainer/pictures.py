@@ -2,14 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+mpl.rcParams["text.parse_math"] = False  # a dollar in a label or a file's name is no formula
+
 
 def save_predictions(
     images: Sequence[np.ndarray],
+    names: Sequence[str],
     probabilities: np.ndarray,
     targets: np.ndarray,
     thresholds: np.ndarray,
@@ -20,6 +25,7 @@ def save_predictions(
 
     Args:
         images: `N` images, uint8 `[H, W, 3]`.
+        names: what stands below each.
         probabilities: float `[N, C]`.
         targets: bool `[N, C]`.
         thresholds: float `[C]`.
@@ -32,13 +38,14 @@ def save_predictions(
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes:
         axis.axis("off")
-    for axis, image, row, truth in zip(axes, images, probabilities, targets, strict=False):
+    for axis, image, name, row, truth in zip(axes, images, names, probabilities, targets, strict=False):
         decided = row >= thresholds
         axis.imshow(image)
         lines = [f"{classes[k]} {row[k]:.2f}" for k in np.flatnonzero(decided)] or ["no label"]
         lines += [f"not {classes[k]} {row[k]:.2f}" for k in np.flatnonzero(truth & ~decided)]
         colour = "#1a7f37" if (decided == truth).all() else "#cf222e"
         axis.set_title("\n".join(lines), fontsize=9, color=colour)
+        axis.text(0.5, -0.02, fill(name, 26), transform=axis.transAxes, ha="center", va="top", fontsize=7)
     figure.savefig(path, dpi=110)
 
 

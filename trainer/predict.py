@@ -21,7 +21,7 @@ from trainer.onnx_file import OnnxClassifier, batched, decided
 from trainer.resources import cpu_cores
 
 WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
-    ".csv": lambda table, path: table.to_csv(path, index=False),
+    ".csv": lambda table, path: table.to_csv(path, index=False, float_format="%.4f"),
     ".parquet": lambda table, path: table.to_parquet(path, index=False),
 }
 
@@ -149,9 +149,13 @@ def load_model(model: str) -> OnnxClassifier:
         return OnnxClassifier(Path(model))
     from trainer.promote import fetch, find_champion
 
-    version = find_champion(tracking.connect())
+    place = tracking.place()
+    # Where nothing was trained a question makes no database either.
+    version = find_champion(tracking.connect()) if tracking.exists() else None
     if version is None:
-        raise UserError("there is no champion yet; name a file with --model, as in --model models/starter/model.onnx")
+        raise UserError(
+            f"there is no champion in '{place}' yet; name a file with --model, as in --model models/starter/model.onnx"
+        )
     return fetch(version)
 
 

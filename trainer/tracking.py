@@ -51,6 +51,16 @@ def connect() -> mlflow.MlflowClient:
     return client
 
 
+def exists() -> bool:
+    """Whether there is anything to connect to: a server is named, or a local database was made."""
+    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or (home() / "mlflow.db").is_file()
+
+
+def place() -> str:
+    """Where runs are tracked, for messages: an address without its password, or a folder."""
+    return _shown(os.environ.get("MLFLOW_TRACKING_URI") or str(home()))
+
+
 def _shown(uri: str) -> str:
     """An address without the name and the password in it."""
     return re.sub("//[^/@]+@", "//***@", uri)

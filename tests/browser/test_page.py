@@ -133,7 +133,7 @@ def test_another_source_and_back_loses_nothing(page: Page, card_address: str) ->
     expect(chooser(page, "red.png (corrected)")).to_contain_text("mana")
     expect(chooser(page, "blue.png")).to_be_visible()
     page.get_by_role("radio", name="Samples").click()
-    expect(chooser(page, "white-creature.jpg (corrected)")).to_contain_text("no label; choose some")
+    expect(chooser(page, "white-creature.jpg (corrected)").get_by_role("button", name="Clear all")).to_have_count(0)
 
 
 def test_the_page_says_which_model_answers(page: Page, address: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from trainer import tracking
 from trainer.cli import COMMANDS, explain, main
 
 
@@ -40,6 +41,12 @@ def test_every_command_explains_itself(name, capsys):
         main([*name.split(), "--help"])
     assert stopped.value.code == 0
     assert f"usage: manasight {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("args", [[], ["help"], ["data"], ["data", "--help"]])
+def test_help_is_given_wherever_it_is_asked_for(args, capsys):
+    assert main(args) == 0
+    assert "data split" in capsys.readouterr().out
 
 
 def test_an_unknown_command_is_named(capsys):
@@ -201,7 +208,8 @@ def test_nothing_to_promote(capsys):
 
 def test_no_champion_to_predict_with(capsys, make_images):
     error = sentence(capsys, "predict", make_images("data", {"red": 1}))
-    assert "there is no champion yet" in error
+    assert "there is no champion in" in error
+    assert not tracking.home().exists()  # a question leaves nothing
 
 
 def test_a_port_in_use_is_named(capsys):

@@ -1,5 +1,6 @@
 """The three experiments in one command, and pictures of where the winner looks."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 
 from trainer import tracking
 from trainer.cli import main
-from trainer.comparison import command
+from trainer.comparison import command, resumable
 from trainer.explain import correlation
 from trainer.network import MultiLabelResNet
 
@@ -30,6 +31,12 @@ def data(home: Path, make_images: Callable[..., Path], tmp_path: Path) -> Path:
 def experiments(data: Path, *more: str, weights: str = "resnet18.pth") -> int:
     options = ["--data.input_size=[64,48]", "--data.workers=0", "--trainer.accelerator=cpu", "--trainer.max_epochs=2"]
     return main(["experiments", "--data", str(data), "--model.weights", weights, *options, *more])
+
+
+def test_a_stop_between_two_trainings_says_how_to_go_on(capsys):
+    with pytest.raises(SystemExit), resumable("manasight experiments"):
+        sys.exit(143)
+    assert "stopped; go on with all of it: manasight experiments --resume" in capsys.readouterr().out
 
 
 def test_three_runs_a_table_and_a_winner(data, tmp_path, capsys):

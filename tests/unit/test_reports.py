@@ -14,7 +14,7 @@ from trainer.metrics import at_threshold, calibration_error, fit_temperature, pr
 from trainer.network import MultiLabelResNet
 from trainer.onnx_file import Metadata, OnnxClassifier, build
 from trainer.page import Section, save_page
-from trainer.pictures import save_precision_recall, save_reliability
+from trainer.pictures import save_confusion_matrices, save_precision_recall, save_predictions, save_reliability
 
 
 @pytest.fixture
@@ -23,6 +23,15 @@ def too_sure() -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     honest = torch.randn(4000, 4, generator=generator) * 2
     return honest * 2.5, torch.bernoulli(honest.sigmoid(), generator=generator)
+
+
+def test_dollars_in_names_are_no_formulas(tmp_path):
+    label = "$^$ and $_$"
+    save_confusion_matrices(np.ones((1, 2, 2), int), [label], tmp_path / "matrices.png")
+    answers = np.ones((1, 1))
+    image = np.zeros((8, 8, 3), np.uint8)
+    save_predictions([image], ["$^$/a.png"], answers, answers > 0, answers[0], [label], tmp_path / "predictions.png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["matrices.png", "predictions.png"]
 
 
 def test_the_temperature_of_a_model_that_is_too_sure_is_found(too_sure):
