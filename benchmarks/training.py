@@ -11,6 +11,13 @@ Loops that train the same network on batches of the same size, in turns, so that
 - bare:   forward, loss, backward and step in plain PyTorch on that batch. tensor / bare is what Lightning and MLflow
           cost.
 
+Those train all of the network, as `finetune` and `scratch` do. `frozen` runs its backbone once for each version of an
+image, and then only trains on what it made of them:
+
+- frozen files:  that run of the backbone, from the loader's cache, augmented.
+- frozen tensor: the backbone alone in plain PyTorch, on the batch that is in memory.
+- frozen head:   images a second of an epoch after that.
+
 `busy` is measured within one loop: the share of its time that it does not wait for a batch.
 
 Without a folder it draws cards. Prints medians over the rounds.
@@ -24,6 +31,7 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TQDM_DISABLE", "1")
 
@@ -34,6 +42,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from trainer.classifier import MultiLabelClassifier
 from trainer.data.module import MultiLabelDataModule
+from trainer.features import cached_loaders
 from trainer.fit import build_parser, build_trainer
 from trainer.resources import fast_bfloat16
 
@@ -79,20 +88,49 @@ class Stopwatch(lightning.Callback):
         return (self.times[-1] - self.times[1]) / (len(self.times) - 2)
 
 
-def with_lightning(module: MultiLabelDataModule, loader: DataLoader, batches: int) -> tuple[float, float]:
+def with_lightning(
+    module: MultiLabelDataModule, loader: DataLoader, batches: int, model: MultiLabelClassifier | None = None
+) -> tuple[float, float]:
     """Seconds a batch takes in `manasight fit`'s own trainer, and the share of them that no batch is waited for."""
     parser = build_parser("benchmark")
     config = parser.parse_args([f"--data.root={module.root}", "--trainer.max_epochs=1"])
     config.trainer.limit_train_batches = batches
     config.trainer.limit_val_batches = 0
     config.trainer.num_sanity_val_steps = 0
-    model = MultiLabelClassifier(module.classes, weights="none", backbone_rate=1.0)
+    model = model or MultiLabelClassifier(module.classes, weights="none", backbone_rate=1.0)
     watch = Stopwatch()
     with tempfile.TemporaryDirectory() as folder, mlflow.start_run(log_system_metrics=True) as run:
         trainer = build_trainer(config, Path(folder), run.info.run_id)
         trainer.callbacks = [call for call in trainer.callbacks if "Checkpoint" not in type(call).__name__] + [watch]
         trainer.fit(model, loader)
     return watch.per_batch, watch.busy
+
+
+def frozen(module: MultiLabelDataModule, batch: tuple[torch.Tensor, torch.Tensor], batches: int) -> dict[str, float]:
+    """Seconds that a batch takes with a frozen backbone: its run over files, over a ready tensor, and the head's."""
+    model = MultiLabelClassifier(module.classes, weights="none", freeze_backbone=True)
+    plain = lightning.Trainer(logger=False, enable_checkpointing=False, precision=precision())
+    started = time.perf_counter()
+    loader = cached_loaders(model, module, plain, views=1)["train_dataloaders"]
+    took = {"frozen files": (time.perf_counter() - started) / images_of(module) * len(batch[0])}
+    model.eval()
+    started = time.perf_counter()
+    with torch.no_grad(), plain.precision_plugin.forward_context():
+        for _ in range(batches):
+            model.network.pooled(batch[0])
+    took["frozen tensor"] = (time.perf_counter() - started) / batches
+    took["frozen head"], _ = with_lightning(module, loader, len(loader), model)
+    return took
+
+
+def images_of(module: MultiLabelDataModule) -> int:
+    """The images that a frozen backbone runs over with one version of each: training and validation."""
+    return len(module.folder("train")) + len(module.folder("val"))
+
+
+def precision() -> Any:
+    """What `manasight fit` takes where nothing is asked for."""
+    return "bf16-mixed" if fast_bfloat16() else "32-true"
 
 
 def bare(module: MultiLabelDataModule, batch: tuple[torch.Tensor, torch.Tensor], batches: int) -> float:
@@ -152,8 +190,11 @@ def main() -> None:
                 per_batch, share = with_lightning(data, batches, options.batches)
                 seconds[name].append(per_batch)
                 busy[name].append(share)
+            for name, value in frozen(module, batch, options.batches).items():
+                seconds.setdefault(name, []).append(value)
     rate = {name: options.batch / statistics.median(values) for name, values in seconds.items()}
     pairs = (("decode", "tensor"), ("files", "tensor"), ("tensor", "bare"), ("files", "bare"))
+    pairs += (("frozen files", "frozen tensor"),)
     ratios = {
         f"{one} / {other}": [slow / fast for fast, slow in zip(seconds[one], seconds[other], strict=True)]
         for one, other in pairs
@@ -161,9 +202,9 @@ def main() -> None:
     kind = "bfloat16" if fast_bfloat16() else "float32"
     print(f"{options.size[0]}x{options.size[1]}, batch {options.batch}, {torch.get_num_threads()} threads, {kind}")
     for name, value in rate.items():
-        print(f"{name:16}{value:8.2f} images/s")
+        print(f"{name:28}{value:8.2f} images/s")
     for name, values in (ratios | {f"{name}, busy": values for name, values in busy.items()}).items():
-        print(f"{name:16}{statistics.median(values):8.3f}   (rounds: {', '.join(f'{value:.3f}' for value in values)})")
+        print(f"{name:28}{statistics.median(values):8.3f}   (rounds: {', '.join(f'{value:.3f}' for value in values)})")
 
 
 if __name__ == "__main__":
