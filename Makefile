@@ -54,7 +54,8 @@ chromium: .venv/installed
 test: .venv/installed chromium ## run the tests
 	$(BIN)/pytest tests/unit tests/browser -n 2 --dist loadscope --no-loadscope-reorder --durations 15
 
-lint: .venv/installed version-check workflows lint-docker ## check style, versions, workflows, Dockerfiles and scripts
+lint: .venv/installed version-check workflows lint-docker ## check style, calls, versions, workflows, Dockerfiles and scripts
+	$(BIN)/ty check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
