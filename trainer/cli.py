@@ -134,6 +134,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("MANASIGHT_DEBUG"):
             raise
         print(f"manasight: {explain(error)}", file=sys.stderr)
+    except Exception as error:
+        # MLflow is too slow to import for the name of its exception.
+        if type(error).__name__ not in ("MlflowException", "RestException") or os.environ.get("MANASIGHT_DEBUG"):
+            raise
+        print(f"manasight: MLflow says: {str(error).partition(chr(10))[0]}", file=sys.stderr)
     return 1
 
 

@@ -58,25 +58,35 @@ def main(args: list[str], prog: str = "manasight experiments") -> int:
     parser.add_argument("--resume", action="store_true", help="keep what is trained already, go on with the rest")
     options, rest = parser.parse_known_args(args)
     commands = {name: command(name, options, rest) for name in NAMES}
+    if Path(options.experiment).name != options.experiment:
+        raise UserError(f"--experiment '{options.experiment}' names a folder too; give a name without a slash")
     checker = fit.build_parser(prog)
-    for words in commands.values():
-        checker.instantiate(checker.parse_args(words))  # all mistakes before any training
+    for words in commands.values():  # all mistakes before any training
+        config = checker.parse_args(words)
+        if config.find_learning_rate:
+            raise UserError("--find_learning_rate is for `manasight fit`; experiments train")
+        fit.check(config)
+        checker.instantiate(config).data.setup("fit")
     client = tracking.connect()
     experiment = tracking.experiment_id(client, options.experiment)
+    known = {name: newest_run(client, experiment, name) if options.resume else None for name in NAMES}
+    for name, run in known.items():
+        if run:
+            fit.check_unchanged(checker, commands[name], run.info.run_id, changes=("data.workers", "data.cache"))
     with resumable(prog):
         runs = {}
         for name, words in commands.items():
             print(f"{name}:", flush=True)
-            known = newest_run(client, experiment, name) if options.resume else None
-            if known is None or known.info.status != "FINISHED":
-                status = fit.main(words + ([] if known is None else ["--resume", known.info.run_id]), prog)
+            run = known[name]
+            if run is None or run.info.status != "FINISHED":
+                status = fit.main(words + (["--resume", run.info.run_id] if run else []), prog)
                 if status:
                     print(f"go on with all of it: {prog} --resume and the same options")
                     return status
-                runs[name] = tracking.find_run("latest")
+                run = newest_run(client, experiment, name)
             else:
-                runs[name] = known.info.run_id
-                print(f"run {runs[name]} has finished", flush=True)
+                print(f"run {run.info.run_id} has finished", flush=True)
+            runs[name] = run.info.run_id
             export(runs[name], register=False)
         folder = tracking.home() / "experiments" / options.experiment
         folder.mkdir(parents=True, exist_ok=True)
@@ -133,6 +143,7 @@ def compare(rows: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     table = pd.DataFrame(rows).T.infer_objects()
     published = pd.DataFrame(ORIGINAL).T.add_prefix("original_")
     table = table.join(published)
+    table["run"] = table.pop("run")
     table.index.name = "experiment"
     return table
 

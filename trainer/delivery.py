@@ -36,6 +36,7 @@ class SteadyLogger(MLFlowLogger):
         """
         super().__init__(tracking_uri=mlflow.get_tracking_uri(), run_id=run_id)
         self._journal = folder / "metrics.waiting"
+        self.trouble = ""  # why nothing is taken, as the end of a sentence
         self._changed = threading.Condition()
         self._waiting: list[Metric] = []
         self._steps: dict[str, int] = {}
@@ -80,9 +81,11 @@ class SteadyLogger(MLFlowLogger):
                 batch = self._waiting[:MOST]
             try:
                 self._client.log_batch(self.run_id, metrics=batch)
-            except Exception:  # whatever is wrong with the server or the way to it: `flush` says what was not delivered
+            except Exception as error:  # whatever is wrong with the server or the way to it: `flush` says what waits
+                self.trouble = f"; MLflow says: {str(error).partition(chr(10))[0]}"
                 time.sleep(PAUSE)
                 continue
+            self.trouble = ""
             with self._changed:
                 del self._waiting[: len(batch)]
                 if not self._waiting:

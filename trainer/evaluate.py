@@ -56,9 +56,10 @@ def load_run(run: str, data: Path | None = None) -> TrainedRun:
         data: another folder of splits than the run's own.
 
     Raises:
-        UserError: if the run has no checkpoint yet, or the data's classes are not the model's.
+        UserError: if MLflow does not know the run, it has no checkpoint yet, or the data's classes are not the model's.
     """
     run_id = tracking.find_run(run)
+    tracking.get_run(tracking.connect(), run_id)
     folder = tracking.run_folder(run_id)
     checkpoint = folder / "checkpoints" / "best.ckpt"
     if not checkpoint.is_file():
@@ -71,7 +72,10 @@ def load_run(run: str, data: Path | None = None) -> TrainedRun:
         config.data.root = data
     module = parser.instantiate(config).data
     if module.classes != model.classes:
-        raise UserError(f"'{module.root}' has the classes {module.classes}, but run {run_id} knows {model.classes}")
+        raise UserError(
+            f"'{module.root}' has the classes {', '.join(module.classes)}, but run {run_id} knows "
+            f"{', '.join(model.classes)}; name other data, or train a run on this"
+        )
     return TrainedRun(run_id, folder, model, module)
 
 
@@ -131,6 +135,7 @@ def report(trained: TrainedRun) -> None:
                 folder / f"{name}.png",
             )
     content = {"metrics": figures, "thresholds": thresholds.tolist(), "temperature": temperature, "classes": classes}
+    content["data"] = str(trained.data.root)
     _page(trained, figures, table, bool(worst))
     # Last, because this file says that the evaluation is there.
     temporary = folder / ".metrics.json.new"

@@ -54,6 +54,8 @@ def explain(
     files = find_images(images or str(trained.data.root / "test"))
     if out is not None and out.suffix.lower() != ".png":
         raise UserError(f"'{out}' is no .png; name the picture so")
+    if out is not None and not out.parent.is_dir():
+        raise UserError(f"there is no folder '{out.parent}' to write '{out.name}' into; make it, or name another --out")
     client = tracking.connect()
     shown, pixels = [], []
     for place in spread(len(files), count):

@@ -68,9 +68,9 @@ def export(run: str = "latest", data: Path | None = None, register: bool = True)
 
 
 def evaluation_of(trained: TrainedRun) -> dict[str, Any]:
-    """What `manasight evaluate` wrote of a run: metrics, thresholds, temperature. It is done now if it was not."""
+    """What `manasight evaluate` wrote of a run on this data: metrics, thresholds, temperature. Done now if need be."""
     path = trained.report / "metrics.json"
-    if not path.is_file() or "temperature" not in json.loads(path.read_text()):
+    if not path.is_file() or json.loads(path.read_text()).get("data") != str(trained.data.root):
         report(trained)
     return json.loads(path.read_text())
 
@@ -88,8 +88,12 @@ def register_model(run_id: str, path: Path) -> str:
     """Log a model.onnx to its run, unchanged, and make it a version of the registered model.
 
     Returns:
-        the new version.
+        the new version; the one that there is if this very file was registered before.
     """
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    for known in mlflow.MlflowClient().search_model_versions(f"name = '{tracking.MODEL_NAME}'"):
+        if known.tags.get("manasight.sha256") == digest:
+            return known.version
     metadata = OnnxClassifier(path).metadata
     height, width = metadata.input_size
     classes = len(metadata.classes)
@@ -120,7 +124,7 @@ def register_model(run_id: str, path: Path) -> str:
     tags = {
         "run_id": run_id,
         "macro_f1": f"{figures.get('macro_f1', 0):.4f}",
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": digest,
     }
     for key, value in tags.items():
         client.set_model_version_tag(tracking.MODEL_NAME, version, f"manasight.{key}", value)

@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 import warnings
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -219,7 +220,7 @@ def main(args: list[str], prog: str = "manasight fit") -> int:
     parser = build_parser(prog)
     config = parser.parse_args(args)
     if resumed:
-        _check_unchanged(parser.parse_args(args[:2]), config, resumed)
+        check_unchanged(parser, args, resumed)
     text = parser.dump(config.clone(), skip_none=True)
     if not config.data.root:
         raise UserError("name the folder of splits: --data.root FOLDER")
@@ -252,8 +253,7 @@ def fit(data: MultiLabelDataModule, config: Namespace, config_text: str, resumed
     Raises:
         UserError: for faults in data, weights or addresses, before anything is tracked.
     """
-    _check(config)
-    _check_trainer(config)
+    check(config)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     data.setup("fit")
     if len(data.classes) < 2:
@@ -268,7 +268,7 @@ def fit(data: MultiLabelDataModule, config: Namespace, config_text: str, resumed
         if torch.distributed.get_rank():
             return _join(data, model, config)
     client = tracking.connect()
-    if resumed and client.get_run(resumed).info.status == "FINISHED":
+    if resumed and tracking.get_run(client, resumed).info.status == "FINISHED":
         if config.resume != "auto":
             raise UserError(f"run {resumed} has finished; there is nothing to resume")
         print(f"run {resumed} has finished; there is nothing left to train")
@@ -302,6 +302,7 @@ def fit(data: MultiLabelDataModule, config: Namespace, config_text: str, resumed
         interrupted = None
         try:
             train(trainer, model, data, config, checkpoint)
+            waiting = trainer.logger.flush(PATIENCE)
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
@@ -316,12 +317,13 @@ def fit(data: MultiLabelDataModule, config: Namespace, config_text: str, resumed
             interrupted = "Ctrl-C" if trainer.interrupted else "SIGTERM" if error.code == 143 else None
             if interrupted is None:
                 raise error
-        waiting = trainer.logger.flush(HURRY if interrupted else PATIENCE)
+        if interrupted:
+            waiting = trainer.logger.flush(HURRY)
         if interrupted or waiting:
             with suppress(MlflowException):
                 mlflow.end_run("KILLED")
             why = f"stopped by {interrupted}" if interrupted else "trained, but MLflow is away"
-            kept = f" ({waiting} metrics wait to be delivered)" if waiting else ""
+            kept = f" ({waiting} metrics wait to be delivered{trainer.logger.trouble})" if waiting else ""
             print(f"{why}{kept}; go on with: {again}")
             return RESUMABLE
         (lines,) = (call for call in trainer.callbacks if isinstance(call, EpochLines))
@@ -345,7 +347,7 @@ def _find_learning_rate(model: MultiLabelClassifier, data: MultiLabelDataModule,
     return 0
 
 
-def _check(config: Namespace) -> None:
+def check(config: Namespace) -> None:
     """Refuse options that no run could be trained with, before there is a run.
 
     Raises:
@@ -365,35 +367,29 @@ def _check(config: Namespace) -> None:
     if config.trainer.fast_dev_run or config.trainer.barebones:
         option = "fast_dev_run" if config.trainer.fast_dev_run else "barebones"
         raise UserError(f"{option} keeps no checkpoint; for a quick try give --trainer.limit_train_batches 2")
-
-
-def _check_trainer(config: Namespace) -> None:
-    """Refuse options that Lightning refuses, before there is a run.
-
-    Raises:
-        UserError: with Lightning's reason.
-    """
     try:
         lightning.Trainer(logger=False, enable_checkpointing=False, **_trainer_options(config))
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise UserError(f"the trainer options do not go together: {error}") from error
 
 
-def _check_unchanged(kept: Namespace, asked: Namespace, run_id: str) -> None:
+def check_unchanged(parser: Parser, args: list[str], run_id: str, changes: Collection[str] = RESUME_CHANGES) -> None:
     """Refuse to go on with a run under other options than it began with; where it runs may change.
 
     Args:
-        kept: the options of the run.
-        asked: the same, with those that `--resume` was given beside.
+        parser: of `build_parser`.
+        args: what was asked for.
         run_id: the run.
+        changes: options of data and model that may differ.
 
     Raises:
         UserError: naming the first option that differs.
     """
-    before = vars(kept.as_flat())
-    for name, value in vars(asked.as_flat()).items():
+    began = ["--config", str(tracking.run_folder(run_id) / "config.yaml")]
+    before = vars(parser.parse_args(began).as_flat())
+    for name, value in vars(parser.parse_args([*began, *args]).as_flat()).items():
         fixed = name in RESUME_KEEPS or name.startswith(("data.", "model."))
-        if fixed and name not in RESUME_CHANGES and value != before.get(name):
+        if fixed and name not in changes and value != before.get(name):
             raise UserError(
                 f"run {run_id} began with --{name} {before.get(name)}, not {value}, and goes on as it began; "
                 "leave the option out, or train a new run without --resume"

@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 mpl.rcParams["text.parse_math"] = False  # a dollar in a label or a file's name is no formula
 
@@ -136,8 +137,9 @@ def save_bars(table: pd.DataFrame, names: Sequence[str], path: Path) -> None:
     for axis, name in zip(axes, names, strict=True):
         for shift, column, colour in ((-0.2, name, "#3b6fd4"), (0.2, f"original_{name}", "#c3d2f2")):
             bars = axis.bar(places + shift, table[column], 0.38, color=colour)
-            axis.bar_label(bars, fmt="%.2f" if name != "minutes" else "%.1f", fontsize=8)
-        axis.set(title=name, xticks=places, xticklabels=table.index)
+            axis.bar_label(bars, fmt="%.3f" if name != "minutes" else "%.1f", fontsize=7)
+        axis.set(xticks=places, xticklabels=table.index)
+        axis.set_title(name, pad=12)
         axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
 
@@ -149,6 +151,7 @@ def save_epochs(histories: Mapping[str, Sequence[float]], path: Path) -> None:
     for name, values in histories.items():
         axis.plot(range(1, len(values) + 1), values, marker=".", label=name)
     axis.set(xlabel="epoch", ylim=(0, 1.02))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
     axis.legend()
     figure.savefig(path, dpi=110)

@@ -57,8 +57,9 @@ def promote(version: int | None = None, data: Path | None = None, force: str | N
         old = fetch(champion)
         if new.metadata.classes != old.metadata.classes:
             raise UserError(
-                f"version {candidate.version} knows {new.metadata.classes}, champion {champion.version} "
-                f"{old.metadata.classes}; they cannot be compared: promote with --force REASON if that is meant"
+                f"version {candidate.version} knows {', '.join(new.metadata.classes)}, champion {champion.version} "
+                f"{', '.join(old.metadata.classes)}; they cannot be compared: promote with --force REASON if that is "
+                "meant"
             )
         root = data if data is not None else load_run(new.metadata.run_id).data.root
         split = MultiLabelImageFolder(root / "test", classes=new.metadata.classes)

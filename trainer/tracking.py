@@ -1,6 +1,7 @@
 """Where runs are tracked and their files lie: an MLflow server if one is named, else SQLite and a local folder."""
 
 import hashlib
+import logging
 import os
 import re
 import subprocess
@@ -34,9 +35,15 @@ def connect() -> mlflow.MlflowClient:
     if not uri:
         uri = f"sqlite:///{make_home().resolve() / 'mlflow.db'}"
         alone = FileLock(home() / "mlflow.db.lock")
+    elif "://" not in uri:
+        raise UserError(f"MLFLOW_TRACKING_URI is '{uri}', which is no address; give one such as http://localhost:5000")
     elif uri.startswith(("http://", "https://")):
         _knock(uri)
     uri = re.sub("^postgres(ql)?://", "postgresql+psycopg2://", uri)  # the driver that we bring
+    if not os.environ.get("MANASIGHT_DEBUG"):
+        # What goes wrong is raised as well, and said in one sentence.
+        logging.getLogger("mlflow").setLevel(logging.CRITICAL)
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     try:
         with alone:
             mlflow.set_tracking_uri(uri)
@@ -66,12 +73,29 @@ def _shown(uri: str) -> str:
     return re.sub("//[^/@]+@", "//***@", uri)
 
 
+def get_run(client: mlflow.MlflowClient, run_id: str) -> mlflow.entities.Run:
+    """A run as MLflow knows it.
+
+    Raises:
+        UserError: if it does not: it was tracked somewhere else.
+    """
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        raise UserError(
+            f"MLflow at '{place()}' does not know run {run_id}; set MLFLOW_TRACKING_URI to what it was at its training"
+        ) from error
+
+
 def _knock(uri: str) -> None:
     """Refuse an address at which nobody listens: MLflow's own client would try for minutes, and say nothing.
 
     MANASIGHT_PATIENCE is for how many seconds a job that nobody watches knocks again.
     """
-    deadline = time.monotonic() + float(os.environ.get("MANASIGHT_PATIENCE") or 3)
+    patience = os.environ.get("MANASIGHT_PATIENCE") or "3"
+    if not patience.isdecimal():
+        raise UserError(f"MANASIGHT_PATIENCE is '{patience}'; give whole seconds")
+    deadline = time.monotonic() + float(patience)
     while True:
         try:
             requests.get(uri, timeout=10)
@@ -127,7 +151,8 @@ def find_run(run: str) -> str:
         if not marker.is_file():
             raise UserError(f"there is no run in '{runs}' yet; train one with `manasight fit`")
         run = marker.read_text().strip()
-    found = [folder.name for folder in runs.glob(f"{run}*") if folder.is_dir()]
+    folders = runs.iterdir() if runs.is_dir() else ()
+    found = [folder.name for folder in folders if folder.name.startswith(run) and folder.is_dir()]
     if len(found) != 1:
         raise UserError(f"{len(found) or 'no'} runs in '{runs}' begin with '{run}'; name one of them")
     return found[0]

@@ -152,6 +152,19 @@ def test_a_tracking_address_that_is_none_is_named(capsys, monkeypatch):
     assert "check MLFLOW_TRACKING_URI" in sentence(capsys, "promote")
 
 
+@pytest.mark.parametrize(("name", "value"), [("MLFLOW_TRACKING_URI", "localhost:5000"), ("MANASIGHT_PATIENCE", "abc")])
+def test_a_setting_that_makes_no_sense_is_named(capsys, monkeypatch, name, value):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv(name, value)
+    assert f"{name} is '{value}'" in sentence(capsys, "promote")
+
+
+@pytest.mark.parametrize("run", ["/etc", "../runs", "*"])
+def test_what_is_no_run_is_named(capsys, tmp_path, run):
+    (tmp_path / "home" / "runs" / "0123").mkdir(parents=True)
+    assert f"no runs in '{tmp_path / 'home' / 'runs'}' begin with '{run}'" in sentence(capsys, "evaluate", "--run", run)
+
+
 def test_a_database_that_does_not_answer_is_named_without_its_password(capsys, monkeypatch):
     monkeypatch.setattr("mlflow.store.db.utils.MAX_RETRY_COUNT", 1)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@127.0.0.1:9/mlflow")

@@ -75,6 +75,9 @@ def test_three_runs_a_table_and_a_winner(data, tmp_path, capsys):
     assert experiments(data, "--resume") == 0
     assert capsys.readouterr().out.count("has finished") == 3
     assert len(client.search_runs([experiment.experiment_id])) == 3
+    assert len(client.search_model_versions("name = 'manasight'")) == 1  # the same file is no new version
+    assert experiments(data, "--resume", "--trainer.max_epochs=3") == 1
+    assert "began with --trainer.max_epochs 2, not 3" in capsys.readouterr().err
 
     # Where the winner looks.
     assert main(["explain", "--run", runs[winner].info.run_id, "--count", "2", "--labels", "red"]) == 0
@@ -93,6 +96,10 @@ def test_three_runs_a_table_and_a_winner(data, tmp_path, capsys):
         (["--trainer.max_epoks=3"], "did you mean '--trainer.max_epochs'?"),
         (["--dat", "x"], "ambiguous option: --dat"),
         (["--data.batch_size=0"], "batch_size 0 is too small"),
+        (["--data.root=nowhere"], "there is no folder 'nowhere'"),
+        (["--trainer.max_epochs=0"], "--trainer.max_epochs 0 is out of range"),
+        (["--find_learning_rate"], "--find_learning_rate is for `manasight fit`"),
+        (["--experiment=../x"], "--experiment '../x' names a folder too"),
     ],
 )
 def test_a_mistake_shows_before_any_training(data, tmp_path, capsys, more, says):

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -250,7 +251,7 @@ def test_a_training_without_validation_keeps_its_last_weights(home, data, option
     assert all(torch.equal(last[name], value) for name, value in torch.load(best)["state_dict"].items())
 
 
-def test_a_run_is_only_resumed_as_it_began(home, data, capsys):
+def test_a_run_is_only_resumed_as_it_began(home, data, capsys, monkeypatch, new_database):
     assert main(arguments(data, trainer__max_epochs="1")) == 0
     run_id = only_run().info.run_id
     tracking.connect().set_terminated(run_id, "KILLED")
@@ -278,6 +279,12 @@ def test_a_run_is_only_resumed_as_it_began(home, data, capsys):
     assert f"last.ckpt' is damaged; delete it, and run {run_id} starts again" in refusal()
     last.write_bytes(whole)
     assert main(["fit", "--resume", "--data.workers=1"]) == 0  # where it runs may change
+    shutil.copy(new_database, home / "other.db")
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/other.db")
+        for command in ("evaluate", "export", "explain"):
+            assert main([command]) == 1
+            assert f"does not know run {run_id}; set MLFLOW_TRACKING_URI to what it was" in capsys.readouterr().err
     best = last.with_name("best.ckpt")
     best.write_bytes(b"")
     assert main(["evaluate"]) == 1
