@@ -1,6 +1,7 @@
 """`manasight data scryfall`, against a server on this machine that behaves as Scryfall does on good and bad days."""
 
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -167,6 +168,7 @@ def test_a_table_of_ones_own(tmp_path):
         "- {rarity: [rare, mythic], labels: 'precious {subtypes}'}\n"
         "- {keywords: First strike, labels: '{keywords} {rarity}'}\n"
         "- {types: Legendary Land, labels: 'place_{set}'}\n"
+        "- {types: Sorcery, labels: '{rarity}_{set} {keywords}_{colours}'}\n"
     )
     rules = load_rules(path)
     assert labels_of(card("x", "Land — Urza’s Power-Plant", rarity="rare"), rules) == (
@@ -177,6 +179,9 @@ def test_a_table_of_ones_own(tmp_path):
     assert labels_of(card("x", "Instant", keywords=["First strike"]), rules) == ("first_strike", "common")
     assert labels_of(card("x", "Legendary Land"), rules) == ("place_m19",)
     assert labels_of(card("x", "Land"), rules) == ()
+    assert labels_of(card("x", "Sorcery", "WU", keywords=["Flash", "Storm"]), rules) == (
+        *("common_m19", "flash_white", "flash_blue", "storm_white", "storm_blue"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -188,6 +193,14 @@ def test_a_table_of_ones_own(tmp_path):
         ("- {labels: '{colour}'}", "has a label '{colour}'"),
         ("- {labels: [a, b]}", "needs its labels as words"),
         ("- {", "cannot read the rules"),
+        ("[" * 12_000, "cannot read the rules"),
+        ("- {labels: '{rarity'}", "has labels '{rarity' with a brace too many"),
+        ("- {labels: 'rarity}'}", "with a brace too many"),
+        ("- {types: '', labels: x}", "has types '', which no card has"),
+        ("- {types: [], labels: x}", r"has types \[\], which no card has"),
+        ("- {types: {a: b}, labels: x}", "which no card has"),
+        ("- {types: [[Creature]], labels: x}", "which no card has"),
+        ("- {multicolour: 'false', labels: x}", "has multicolour 'false'; say true or false"),
     ],
 )
 def test_mistakes_in_a_table_are_a_sentence(tmp_path, text, says):
@@ -267,6 +280,17 @@ def test_answers_are_kept_for_a_day_and_no_longer(server, tmp_path):
     assert run(tmp_path / "cards", "--set", "m19") == 0
     assert server.count("/bulk-data") == 2
     assert server.count(BULK) == 1  # its address says that it is the same
+
+
+@pytest.mark.parametrize("data", [b"", b'{"data": [', b"\xff\xfe", b"[" * 100_000])
+def test_a_damaged_answer_on_disk_is_asked_for_again(server, tmp_path, data):
+    server.cards = deck()
+    assert run(tmp_path / "cards", "--set", "m19") == 0
+    index = next((tmp_path / "home" / "cache" / "scryfall").glob("*.json"))
+    whole = index.read_bytes()
+    index.write_bytes(data)
+    assert run(tmp_path / "cards", "--set", "m19") == 0
+    assert index.read_bytes() == whole
 
 
 def test_what_is_damaged_on_disk_is_fetched_again(server, tmp_path):
@@ -444,12 +468,16 @@ def test_an_odd_answer_to_a_search_is_a_sentence(server, tmp_path, capsys, answe
     assert says in sentence(capsys, tmp_path / "cards", "--query", "bear")
     assert len(server.seen) <= 2
     assert not (tmp_path / "cards").exists()
+    server.cards, server.pages = deck(), {}  # the next run asks anew
+    assert run(tmp_path / "cards", "--query", "bear") == 0
 
 
 @pytest.mark.parametrize("found", [5, [5], [{"type": "default_cards", "download_uri": 5}], [{"type": 5}]])
 def test_an_odd_list_of_bulk_files_is_a_sentence(server, tmp_path, capsys, found):
     server.pages["/bulk-data"] = (json.dumps({"data": found}).encode(), "application/json")
     assert "lists no file of default_cards" in sentence(capsys, tmp_path / "cards", "--set", "m19")
+    server.cards, server.pages = deck(), {}
+    assert run(tmp_path / "cards", "--set", "m19") == 0
 
 
 def test_names_are_no_longer_than_a_file_system_takes(server, tmp_path):
@@ -524,6 +552,27 @@ def test_a_pause_outlives_the_run(server, tmp_path, capsys):
     assert len(server.seen) == 1
 
 
+@pytest.mark.parametrize("text", ["9999999999", "inf", "nan", "soon", ""])
+def test_a_damaged_pause_is_none(server, tmp_path, text):
+    server.cards = deck()
+    assert run(tmp_path / "cards", "--query", "bear") == 0
+    for pace in (tmp_path / "home" / "cache" / "scryfall").glob("pace-*[!k]"):
+        pace.write_text(text)
+    assert run(tmp_path / "cards", "--query", "bolt") == 0
+
+
+def test_a_full_disk_leaves_no_part_of_a_file(tmp_path, monkeypatch):
+    def full(file: Path, data: bytes) -> None:
+        with file.open("wb") as part:
+            part.write(data[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        web_module.write_whole(tmp_path / "cards" / "a.jpg", bytes(20))
+    assert not tree(tmp_path)
+
+
 def test_retry_after_is_a_number_a_date_or_nothing():
     assert retry_after("7") == 7
     assert retry_after("") == retry_after("soon") == 60
@@ -539,14 +588,17 @@ def test_a_server_that_is_gone_ends_the_run(server, tmp_path, capsys):
     )
 
 
-@pytest.mark.parametrize("damage", ["short", "noise"])
+@pytest.mark.parametrize("damage", ["short", "noise", "other text"])
 def test_damaged_card_data_is_removed(server, tmp_path, capsys, damage):
     server.cards = deck()
     assert run(tmp_path / "cards", "--set", "m19") == 0
     file = next((tmp_path / "home" / "cache" / "scryfall").glob("bulk-*"))
     data = file.read_bytes()
-    file.write_bytes(data[: len(data) // 2] if damage == "short" else data[:200] + b"\0" * 50 + data[250:])
-    assert "the card data was damaged" in sentence(capsys, tmp_path / "cards", "--set", "m19")
+    noise = data[:200] + b"\0" * 50 + data[250:]
+    file.write_bytes({"short": data[: len(data) // 2], "noise": noise, "other text": b'{"name": bear}\n' * 9}[damage])
+    error = sentence(capsys, tmp_path / "cards", "--set", "m19")
+    assert "the card data was damaged" in error
+    assert len(error.splitlines()) == 1
     assert run(tmp_path / "cards", "--set", "m19") == 0
 
 
@@ -557,7 +609,12 @@ def test_damaged_card_data_is_removed(server, tmp_path, capsys, damage):
         (["--set", "nope"], "there is no card of set 'nope'"),
         (["--set", "m19", "--colors", "X"], "there is no colour 'X'"),
         (["--per-label-set", "0"], "keeps no picture"),
-        (["--set", "m19", "--labels", "gone.yaml"], "cannot read the rules in 'gone.yaml'"),
+        (
+            ["--set", "m19", "--labels", "gone.yaml"],
+            "cannot read the rules in 'gone.yaml': No such file or directory\n",
+        ),
+        (["--set", "m19", "--labels", "."], "cannot read the rules in '.': Is a directory\n"),
+        (["--set", "m19", "--colors", "C", "--lang", "de"], "or look at the rules that --labels names"),
         (["--from-manifest", "gone.csv"], "there is no manifest 'gone.csv'"),
         (["--from-manifest", "pyproject.toml"], "is no manifest"),
         (["--from-manifest", "x.csv", "--set", "m19"], "--from-manifest says which pictures"),

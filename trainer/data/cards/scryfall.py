@@ -118,13 +118,14 @@ def bulk_cards(web: Web) -> Iterator[Any]:
     Raises:
         UserError: if it cannot be had or is damaged.
     """
-    api = _api()
-    entries = _json(web, f"{api}/bulk-data").get("data")
+    index = f"{_api()}/bulk-data"
+    entries = _json(web, index).get("data")
     entries = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
     entry = next((entry for entry in entries if entry.get("type") == "default_cards"), {})
     url = entry.get("jsonl_download_uri") or entry.get("download_uri")  # the second is what older servers had
     if not _is(url, ADDRESS):
-        raise UserError(f"{api}/bulk-data lists no file of default_cards; is it Scryfall's?")
+        web.forget(index)
+        raise UserError(f"{index} lists no file of default_cards; is it Scryfall's?")
     file = web.cache / f"bulk-{Path(urlsplit(url).path).name}"
     if not file.exists():
         try:
@@ -140,7 +141,8 @@ def bulk_cards(web: Web) -> Iterator[Any]:
         if isinstance(error, OSError) and error.errno:  # the disk's, not the file's
             raise
         file.unlink()
-        raise UserError(f"the card data was damaged ({error}) and is removed; run the same command again") from error
+        problem = str(error).partition("\n")[0]  # the parser draws a picture below
+        raise UserError(f"the card data was damaged ({problem}) and is removed; run the same command again") from error
 
 
 def read_cards(file: Path) -> Iterator[Any]:
@@ -171,11 +173,14 @@ def search(web: Web, query: str) -> Iterator[Any]:
         cards, warnings, after = page.get("data"), page.get("warnings") or [], page.get("next_page")
         is_last = not page.get("has_more")
         if not (isinstance(cards, list) and isinstance(warnings, list) and (is_last or _is(after, ADDRESS))):
+            web.forget(url)
             raise UserError(f"what Scryfall gives for {url} is no page of a search; is it Scryfall's?")
         for warning in warnings:
             tqdm.write(f"Scryfall: {warning}")
         yield from cards
         if not is_last and after in seen:
+            for one in seen:
+                web.forget(one)
             raise UserError(f"Scryfall's pages go round in a circle: {after} comes twice; try another --query")
         url = None if is_last else after
 
@@ -289,7 +294,7 @@ def keep(pictures: Iterable[Picture], most: int | None, out: Path) -> list[Pictu
         for group in groups.values():
             thin_out(group)
     if not groups:
-        raise UserError("no card fits; choose other sets or colours, or look at the rules in labels.yaml")
+        raise UserError("no card fits; choose other sets or colours, or look at the rules that --labels names")
     return sorted((one for group in groups.values() for one in group.values()), key=lambda one: one.file)
 
 
@@ -371,6 +376,7 @@ def _json(web: Web, url: str) -> dict[str, Any]:
     try:
         found = web.fetch_json(url)
         if not isinstance(found, dict):
+            web.forget(url)
             raise FetchError("the answer is no JSON object")
         return found
     except FetchError as error:
