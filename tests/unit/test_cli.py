@@ -1,6 +1,7 @@
 """The command line: what it lists, and one sentence instead of a traceback for every mistake."""
 
 import errno
+import os
 import signal
 import subprocess
 import sys
@@ -124,6 +125,25 @@ def test_data_that_is_split_already_is_not_split_again(capsys, make_images, tmp_
     for part in ("train", "val", "test"):
         root = make_images(f"cards/{part}", {"red": 1}).parent
     assert "is split already" in sentence(capsys, "data", "split", root, tmp_path / "out")
+
+
+def test_letters_that_the_terminal_has_not_are_written_in_others(make_images):
+    root = make_images("data", {"café": 1, "blue": 1})
+    command = [sys.executable, "-m", "trainer.cli", "data", "describe", str(root)]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "caf\\xe9" in result.stdout
+
+
+@pytest.mark.parametrize("labels", [2, 400])  # what fits into the pipe and what does not
+def test_who_reads_may_have_had_enough(make_images, labels):
+    root = make_images("data", {f"label_{number}": 1 for number in range(labels)}, size=(8, 8))
+    command = [sys.executable, "-m", "trainer.cli", "data", "describe", str(root)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(60) == 1
 
 
 def test_one_label_is_too_few(capsys, make_images):
