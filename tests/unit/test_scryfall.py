@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -238,6 +239,67 @@ def test_colours_sizes_and_counts(server, tmp_path):
     assert not server.count("/normal/")
     assert run(tmp_path / "b", "--per-label-set", "3") == 0
     assert {len(list(part.iterdir())) for part in (tmp_path / "b").iterdir() if part.is_dir()} == {3}
+
+
+@pytest.mark.parametrize("size", ["large", "png"])
+def test_another_size_replaces_the_pictures(server, tmp_path, size):
+    server.cards = deck()
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert run(one, "--set", "m19", "--size", "small") == 0
+    assert run(one, "--set", "m19", "--size", size) == 0
+    assert run(two, "--set", "m19", "--size", size) == 0
+    assert tree(one) == tree(two)
+    assert run(tmp_path / "three", "--from-manifest", one / "cards.csv") == 0
+
+
+def test_a_newer_scan_replaces_the_picture(server, tmp_path):
+    server.cards = deck()
+    assert run(tmp_path / "cards", "--query", "white bear") == 0
+    asked = server.count(".jpg")
+    for one in server.cards:
+        if one.get("name") == "white bear 0":
+            one["image_uris"] = addresses("a better scan")
+    for kept in (tmp_path / "home" / "cache" / "scryfall").glob("*.json"):
+        kept.unlink()
+    assert run(tmp_path / "cards", "--query", "white bear") == 0
+    assert server.count(".jpg") == asked + 1
+    (file,) = (tmp_path / "cards" / "white-creature").glob("*_0.jpg")
+    assert file.read_bytes() == picture("/normal/front/abetterscan.jpg")
+
+
+def test_a_run_that_was_ended_in_another_size_is_not_gone_on_with(server, tmp_path, capsys):
+    server.cards = deck()
+    server.faults = {"/small/": ["200"] * 10 + ["404"] * 26}
+    assert "20 pictures in a row failed" in sentence(capsys, tmp_path / "one", "--set", "m19", "--size", "small")
+    assert len(list((tmp_path / "one").glob("*/*.jpg"))) == 10
+    assert run(tmp_path / "one", "--set", "m19", "--size", "large") == 0
+    assert run(tmp_path / "two", "--set", "m19", "--size", "large") == 0
+    assert tree(tmp_path / "one") == tree(tmp_path / "two")
+
+
+def test_the_manifest_knows_what_an_ended_run_fetched(server, tmp_path, capsys):
+    server.cards = [*deck("m19"), *deck("m20")]
+    server.faults = {"/normal/": ["200"] * 10 + ["404"] * 26}
+    assert "20 pictures in a row failed" in sentence(capsys, tmp_path / "cards", "--set", "m19")
+    server.faults = {}
+    assert run(tmp_path / "cards", "--set", "m20") == 0
+    rows = list(csv.DictReader((tmp_path / "cards" / "cards.csv").open()))
+    assert Counter(row["set"] for row in rows) == {"m19": 10, "m20": 36}
+    files = {name: digest for name, digest in tree(tmp_path / "cards").items() if name != "cards.csv"}
+    assert {row["file"]: row["sha256"] for row in rows} == files
+
+
+@pytest.mark.parametrize("most", [[], ["--per-label-set", "1"]])
+def test_two_labellings_are_not_mixed(server, tmp_path, capsys, most):
+    server.cards = [*deck("m19"), *deck("m20")]
+    out, table = tmp_path / "cards", tmp_path / "own.yaml"
+    table.write_text("- {types: Creature, labels: '{rarity}'}\n")
+    assert run(out, "--set", "m19", *most) == 0
+    before, asked = tree(out), server.count(".jpg")
+    error = sentence(capsys, out, "--set", "m19", "--labels", table, *most)
+    assert "of these pictures under other labels, such as that of 'common/m19_" in error
+    assert (tree(out), server.count(".jpg")) == (before, asked)
+    assert run(out, "--set", "m20", "--multicolour") == 0
 
 
 def test_multicoloured_cards_keep_all_their_labels(server, tmp_path):
@@ -609,10 +671,7 @@ def test_damaged_card_data_is_removed(server, tmp_path, capsys, damage):
         (["--set", "nope"], "there is no card of set 'nope'"),
         (["--set", "m19", "--colors", "X"], "there is no colour 'X'"),
         (["--per-label-set", "0"], "keeps no picture"),
-        (
-            ["--set", "m19", "--labels", "gone.yaml"],
-            "cannot read the rules in 'gone.yaml': No such file or directory\n",
-        ),
+        (["--set", "m19", "--labels", "gone.yaml"], "the rules in 'gone.yaml': No such file or directory\n"),
         (["--set", "m19", "--labels", "."], "cannot read the rules in '.': Is a directory\n"),
         (["--set", "m19", "--colors", "C", "--lang", "de"], "or look at the rules that --labels names"),
         (["--from-manifest", "gone.csv"], "there is no manifest 'gone.csv'"),

@@ -30,6 +30,7 @@ from trainer.home import home
 INTERVAL = 0.11
 SLOW_PATHS = {f"/cards/{path}": 0.6 for path in ("search", "named", "random", "collection")}
 MANIFEST = "cards.csv"
+PLAN = f".{MANIFEST}"  # what the run under way, or one that was ended, fetches
 TEXTS = ("name", "set", "lang", "collector_number", "id")
 ADDRESS = re.compile(r"https?://[\w.:-]+/\S*", re.ASCII)
 RIGHTS = """\
@@ -103,7 +104,8 @@ def scryfall(
         rules, wanted = load_rules(labels), _colours(colors or [])
         cards = well_formed(search(web, query) if query else bulk_cards(web))
         sets = {code.casefold() for code in set or ()}
-        pictures = keep(choose(cards, rules, sets, wanted, multicolour, lang, size), per_label_set, out)
+        chosen = choose(cards, rules, sets, wanted, multicolour, lang, size)
+        pictures = keep(labelled_as_before(chosen, out), per_label_set, out)
     fetch(web, pictures, out)
 
 
@@ -269,6 +271,25 @@ def choose(
         raise UserError(f"there is no card of set '{unknown[0]}'; https://scryfall.com/sets lists the codes")
 
 
+def labelled_as_before(pictures: Iterable[Picture], out: Path) -> Iterator[Picture]:
+    """The pictures as they come.
+
+    Raises:
+        UserError: at the end, if an earlier run into `out` gave some of them other labels.
+    """
+    labels = {_place(one)[1]: one.labels for one in _earlier(out)}
+    moved = []
+    for picture in pictures:
+        if labels.get(_place(picture)[1], picture.labels) != picture.labels:
+            moved.append(picture.file)
+        yield picture
+    if moved:
+        raise UserError(
+            f"'{out}' holds {len(moved)} of these pictures under other labels, such as that of '{moved[0]}'; name "
+            f"another folder"
+        )
+
+
 def keep(pictures: Iterable[Picture], most: int | None, out: Path) -> list[Picture]:
     """The pictures in the order of their files; of each label set at most so many: those that are there first, then by
     chance, but always the same.
@@ -304,17 +325,25 @@ def fetch(web: Web, pictures: list[Picture], out: Path) -> None:
     Raises:
         UserError: if some could not be had; what could is there and listed. Or if another `cards.csv` is there.
     """
-    manifest = out / MANIFEST
-    earlier = read_manifest(manifest) if manifest.exists() else []  # of another query
+    manifest, plan = out / MANIFEST, out / PLAN
+    wanted = {(_place(one), one.source) for one in pictures}
+    places = {place for place, _ in wanted}
     out.mkdir(parents=True, exist_ok=True)
+    earlier = []  # of another query
+    for one in _earlier(out):
+        if _place(one) in places and (_place(one), one.source) not in wanted:
+            (out / one.file).unlink(missing_ok=True)  # in another size, or an older scan
+        else:
+            earlier.append(one)
+    _write_manifest(plan, {one.file: astuple(one) for one in [*pictures, *earlier]})
     done, failed = download_pictures(web, [Wanted(one.file, one.source, one.sha256) for one in pictures], out)
     rows = {one.file: (*astuple(one)[:-1], done[one.file]) for one in pictures if one.file in done}
-    rows = {one.file: astuple(one) for one in earlier if (out / one.file).is_file()} | rows
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(field.name for field in fields(Picture))
-    writer.writerows(rows[file] for file in sorted(rows))
-    write_whole(manifest, text.getvalue().encode())
+    for one in earlier:
+        if one.file not in rows and (out / one.file).is_file():
+            digest = one.sha256 or sha256((out / one.file).read_bytes()).hexdigest()
+            rows[one.file] = (*astuple(one)[:-1], digest)
+    _write_manifest(manifest, rows)
+    plan.unlink(missing_ok=True)  # another run may have been here
     sets = Counter(one.labels for one in pictures if one.file in done)
     print(f"{len(done)} pictures in {len(sets)} label sets: {', '.join(f'{k} {n}' for k, n in sorted(sets.items()))}")
     if strangers := _strangers(out, rows):
@@ -361,6 +390,25 @@ def read_manifest(path: Path) -> list[Picture]:
             raise UserError(f"{where} lists '{one.file}' again; each picture has one row")
         found[one.file] = one
     return [*found.values()]
+
+
+def _write_manifest(path: Path, rows: dict[str, tuple[str, ...]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(field.name for field in fields(Picture))
+    writer.writerows(rows[file] for file in sorted(rows))
+    write_whole(path, text.getvalue().encode())
+
+
+def _earlier(out: Path) -> list[Picture]:
+    """What earlier runs into `out` fetched, or meant to when they were ended."""
+    found = {one.file: one for name in (MANIFEST, PLAN) if (out / name).exists() for one in read_manifest(out / name)}
+    return [*found.values()]
+
+
+def _place(picture: Picture) -> tuple[str, str]:
+    """Its label folder and its name, which are the same in every size: without the ending."""
+    return picture.labels, picture.file.removeprefix(f"{picture.labels}/").rpartition(".")[0]
 
 
 def _strangers(out: Path, known: Container[str]) -> list[str]:
