@@ -23,7 +23,13 @@ def staged_folder(out: Path) -> Iterator[Path]:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"'{out}' exists already; remove it or name another folder")
-    prefix = f".{out.name}.manasight-"
+    if out.is_symlink():
+        if not out.exists():
+            raise UserError(f"'{out}' is a link to nothing; remove it or name another folder")
+        out = out.resolve()
+    if out.exists() and out.samefile(Path()):
+        raise UserError(f"'{out}' is the folder that you are in, and cannot be made anew; name another folder")
+    prefix = f".{out.name[:50]}.manasight-"  # so that it is no longer than a name may be
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         for left in out.parent.iterdir():
