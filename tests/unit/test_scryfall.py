@@ -1,10 +1,10 @@
 """`manasight data scryfall`, against a server on this machine that behaves as Scryfall does on good and bad days."""
 
 import csv
-import errno
 import hashlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -623,16 +623,32 @@ def test_a_damaged_pause_is_none(server, tmp_path, text):
     assert run(tmp_path / "cards", "--query", "bolt") == 0
 
 
-def test_a_full_disk_leaves_no_part_of_a_file(tmp_path, monkeypatch):
-    def full(file: Path, data: bytes) -> None:
-        with file.open("wb") as part:
-            part.write(data[:10])
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="No space left"):
-        web_module.write_whole(tmp_path / "cards" / "a.jpg", bytes(20))
+def test_a_full_disk_leaves_no_part_of_a_file(tmp_path):
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, usual[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            web_module.write_whole(tmp_path / "cards" / "a.jpg", bytes(20))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
     assert not tree(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        ("green-creature", "green-creature' is no folder, but files go into it"),
+        ("green-creature/m19_1_Bear.jpg/mine", "m19_1_Bear.jpg' is a folder, but a file goes there"),
+    ],
+)
+def test_what_is_in_the_way_is_named_and_kept(server, tmp_path, capsys, made, says):
+    server.cards = [card("Bear", "Creature — Bear", "G", collector_number="1")]
+    path = tmp_path / "cards" / made
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"mine")
+    assert says in sentence(capsys, tmp_path / "cards", "--set", "m19")
+    assert path.read_bytes() == b"mine"
+    assert not server.count(".jpg")
 
 
 def test_retry_after_is_a_number_a_date_or_nothing():
@@ -672,6 +688,7 @@ def test_damaged_card_data_is_removed(server, tmp_path, capsys, damage):
         (["--set", "m19", "--colors", "X"], "there is no colour 'X'"),
         (["--per-label-set", "0"], "keeps no picture"),
         (["--set", "m19", "--labels", "gone.yaml"], "the rules in 'gone.yaml': No such file or directory\n"),
+        (["--query", "\udcff"], "--query '\\udcff' is no text"),
         (["--set", "m19", "--labels", "."], "cannot read the rules in '.': Is a directory\n"),
         (["--set", "m19", "--colors", "C", "--lang", "de"], "or look at the rules that --labels names"),
         (["--from-manifest", "gone.csv"], "there is no manifest 'gone.csv'"),

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from trainer.data.image import UNREADABLE, load_rgb
 from trainer.data.parallel import in_order
+from trainer.data.staging import check_room
 from trainer.data.web import Answer, FetchError, Web, write_whole
 from trainer.errors import UserError
 
@@ -40,6 +41,7 @@ def download_pictures(web: Web, wanted: Sequence[Wanted], out: Path) -> tuple[di
     """
     for one in wanted:
         check_place(one)
+    check_room(out, [one.file for one in wanted])
     done: dict[str, str] = {}
     failed: dict[str, str] = {}
     in_a_row = 0

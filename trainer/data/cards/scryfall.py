@@ -87,6 +87,8 @@ def scryfall(
         raise UserError("--from-manifest says which pictures; leave out what chooses others")
     if not (from_manifest or set or query or per_label_set):
         raise UserError("say which cards: --set m19, --query 'year>=2015', --per-label-set 100 or --from-manifest FILE")
+    if query and not _is(query):
+        raise UserError(f"--query {query!r} is no text that Scryfall can be sent; write it in UTF-8")
     if out.exists() and not out.is_dir():
         raise UserError(f"'{out}' is a file; name a folder")
     print(RIGHTS)
