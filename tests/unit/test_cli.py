@@ -86,6 +86,8 @@ def test_missing_data_is_named(capsys, tmp_path):
         ("fit --data.root x --data.input_size [32,32] --data.batch_size 1", "--data.batch_size 1 is too small"),
         ("fit --data.root x --trainer.precision foo", "'64-true', '64', '32', '16', 'bf16', not 'foo'"),
         ("fit --data.root x --model.weights none", "there is no folder 'x'; name one that `manasight data split` made"),
+        ("data describe caf\udce9", "the name given as root is not UTF-8; rename it"),
+        ("fit --data.root caf\udce9", "the name given as data.root is not UTF-8; rename it"),
         ("data demo x --cout 20", "did you mean '--count'?"),
         ("data split x y --mode move", "--mode takes one of 'copy', 'link', not 'move'"),
         ("data split x x/y", "would become part of itself"),

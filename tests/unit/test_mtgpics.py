@@ -166,6 +166,16 @@ def test_scryfall_sorts_by_name(server, tmp_path, capsys):
     assert server.count("/big/") == asked
 
 
+def test_what_is_in_the_way_is_named_and_kept(server, tmp_path, capsys):
+    server.cards = [card("Bear", "Creature — Bear", "G")]
+    server.pages[PAGE] = page('<img src="../pics/reg/m21/1.jpg" alt="Bear">')
+    assert run(server, tmp_path / "m21") == 0
+    (tmp_path / "m21" / "green-creature").write_text("mine")
+    assert run(server, tmp_path / "m21", "--label-with-scryfall") == 1
+    assert "green-creature' is no folder, but files go into it" in capsys.readouterr().err
+    assert names(tmp_path / "m21") == ["green-creature", "m21_1_Bear.jpg"]
+
+
 def test_a_picture_lies_in_one_folder(server, tmp_path, capsys):
     server.cards = [card("Bear", "Creature — Bear", "G"), card("Bolt", "Instant", "R")]
     server.pages[PAGE] = page(

@@ -14,6 +14,7 @@ from bs4 import BeautifulSoup
 from trainer.data.cards.labels import labels_of, load_rules
 from trainer.data.cards.scryfall import RIGHTS, bulk_cards, open_scryfall, pictures_of, well_formed
 from trainer.data.download import Wanted, download_pictures, file_name, is_address
+from trainer.data.staging import check_room
 from trainer.data.web import FetchError, Web
 from trainer.errors import UserError
 from trainer.home import home
@@ -71,6 +72,7 @@ def mtgpics(
             f"'{save_dir}' holds {len(moved)} of these pictures under other labels, such as '{moved[0]}'; name another "
             f"folder"
         )
+    check_room(save_dir, places.values())
     save_dir.mkdir(parents=True, exist_ok=True)
     for name, place in places.items():  # of a run without labels
         if place != name and (save_dir / name).is_file():

@@ -377,6 +377,7 @@ def read_manifest(path: Path) -> list[Picture]:
     if header != sorted(names):
         raise UserError(f"'{path}' is no manifest; its first line names {', '.join(names)}")
     found: dict[str, Picture] = {}
+    spellings: dict[str, str] = {}
     for number, row in enumerate(rows, 1):
         where = f"row {number} of '{path}'"
         if None in row or None in row.values():
@@ -386,6 +387,12 @@ def read_manifest(path: Path) -> list[Picture]:
         folder, _, name = one.file.partition("/")
         if folder != one.labels or not name or "/" in name:
             raise UserError(f"{where} has the labels '{one.labels}', but its file is '{one.file}', not <labels>/<name>")
+        if not all(label.strip() for label in folder.split("-")):
+            raise UserError(f"{where} has the labels '{folder}', one of which is empty")
+        if not name.lower().endswith((".jpg", ".png")):
+            raise UserError(f"{where} has the file '{one.file}', which is called as no picture is; end it with .jpg")
+        if (known := spellings.setdefault(folder.casefold(), folder)) != folder:
+            raise UserError(f"{where} has the labels '{folder}', and another row '{known}'; use one spelling")
         if one.sha256 and not re.fullmatch("[0-9a-f]{64}", one.sha256):
             raise UserError(f"{where} has the SHA-256 '{one.sha256}', which is none: it has 64 digits from 0 to f")
         if one.file in found:
