@@ -129,13 +129,14 @@ def test_data_that_is_split_already_is_not_split_again(capsys, make_images, tmp_
     assert "is split already" in sentence(capsys, "data", "split", root, tmp_path / "out")
 
 
-def test_letters_that_the_terminal_has_not_are_written_in_others(make_images):
+@pytest.mark.parametrize(("options", "written"), [([], "caf\\xe9"), (["--as-json"], '"caf\\u00e9"')])
+def test_letters_that_the_terminal_has_not_are_written_in_others(make_images, options, written):
     root = make_images("data", {"café": 1, "blue": 1})
-    command = [sys.executable, "-m", "trainer.cli", "data", "describe", str(root)]
+    command = [sys.executable, "-m", "trainer.cli", "data", "describe", str(root), *options]
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
-    assert "caf\\xe9" in result.stdout
+    assert written in result.stdout
 
 
 @pytest.mark.parametrize("labels", [2, 400])  # what fits into the pipe and what does not

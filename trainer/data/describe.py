@@ -59,7 +59,7 @@ def describe(
     if html is not None:
         html.parent.mkdir(parents=True, exist_ok=True)
         write_whole(html, page(root, report, looks, pictures).encode())
-    print(json.dumps(report, indent=2, ensure_ascii=False) if as_json else tables(report))
+    print(json.dumps(report, indent=2) if as_json else tables(report))
     if html is not None and not as_json:
         print(f"\nresults: {html}")
     broken = report["broken"]
