@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import io
 import logging
 import os
 import signal
@@ -123,8 +124,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         # What libraries say while they load and start; MANASIGHT_DEBUG=1 lets it through.
         warnings.simplefilter("ignore")
         logging.disable(logging.INFO)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a label's letters may be none of the terminal's
+            stream.reconfigure(errors="backslashreplace")
     try:
-        return run(*find_command(args))
+        status = run(*find_command(args))
+        print(end="", flush=True)
+        return status
+    except BrokenPipeError:  # as of `| head`: who reads has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except UserError as error:
         print(f"manasight: {error}", file=sys.stderr)
     except KeyboardInterrupt:

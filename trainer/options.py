@@ -45,6 +45,8 @@ class Parser(ArgumentParser):
             known = [option for option in self._option_string_actions if option.startswith("--")]
             near = difflib.get_close_matches(name, known, 1)
             return f"there is no option '{name}'" + (f", did you mean '{near[0]}'?" if near else "")
+        if found := re.search(r"Parser key \"([^\"]+)\":\s+'utf-8' codec can't encode", message):
+            return f"the name given as {found[1]} is not UTF-8; rename it"
         wrong = WRONG_TYPE.search(message)
         if wrong:
             kinds = re.findall(r"Expected an? <class '(\w+)'>", wrong["why"])

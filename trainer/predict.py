@@ -12,7 +12,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from tqdm import tqdm
 
 from trainer import tracking
-from trainer.data.folder import readable
+from trainer.data.folder import is_image_file, readable
 from trainer.data.image import UNREADABLE, load_rgb, resize
 from trainer.data.parallel import in_order
 from trainer.data.store import pull
@@ -133,7 +133,7 @@ def find_images(images: str | Path, called: str | None = None) -> list[Path]:
         candidates = map(Path, glob.glob(str(images), recursive=True))  # noqa: PTH207 (a pattern may begin with a slash)
     else:
         raise UserError(f"there is no '{called}'; name an image, a folder of them, a pattern or s3://bucket/prefix")
-    found = sorted(path for path in candidates if path.suffix.lower() in IMG_EXTENSIONS and not path.is_dir())
+    found = sorted(filter(is_image_file, candidates))
     if not found:
         raise UserError(f"there are no images at '{called}'; name a folder of {', '.join(IMG_EXTENSIONS)} files")
     return found

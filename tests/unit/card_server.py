@@ -57,7 +57,8 @@ def card(name: str, type_line: str | None, colors: str | None = "", **fields: An
 def addresses(name: str) -> dict[str, str]:
     """`image_uris` of a picture; `HOST` becomes the server's own address."""
     key = "".join(letter for letter in name if letter.isalnum())
-    return {size: f"HOST/{size}/front/{key}.jpg?1721427487" for size in ("small", "normal", "large")}
+    endings = {"small": "jpg", "normal": "jpg", "large": "jpg", "png": "png"}
+    return {size: f"HOST/{size}/front/{key}.{ending}?1721427487" for size, ending in endings.items()}
 
 
 def picture(key: str, size: tuple[int, int] = (122, 170)) -> bytes:
@@ -154,7 +155,7 @@ class CardServer:
             self._send_bulk(request)
         elif parts.path == "/cards/search":
             self._send_search(request, {key: values[0] for key, values in parse_qs(parts.query).items()})
-        elif parts.path.lower().endswith(".jpg"):
+        elif parts.path.lower().endswith((".jpg", ".png")):
             self._send_picture(request, picture(parts.path.removeprefix("/moved")), fault)
         else:
             self._send(request, 404, b'{"object":"error","details":"Nothing is there."}', "application/json")

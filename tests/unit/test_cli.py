@@ -1,6 +1,7 @@
 """The command line: what it lists, and one sentence instead of a traceback for every mistake."""
 
 import errno
+import os
 import signal
 import subprocess
 import sys
@@ -92,6 +93,8 @@ def test_missing_data_is_named(capsys, tmp_path):
         ("fit --data.root x --data.input_size [32,32] --data.batch_size 1", "--data.batch_size 1 is too small"),
         ("fit --data.root x --trainer.precision foo", "'64-true', '64', '32', '16', 'bf16', not 'foo'"),
         ("fit --data.root x --model.weights none", "there is no folder 'x'; name one that `manasight data split` made"),
+        ("data describe caf\udce9", "the name given as root is not UTF-8; rename it"),
+        ("fit --data.root caf\udce9", "the name given as data.root is not UTF-8; rename it"),
         ("data demo x --cout 20", "did you mean '--count'?"),
         ("data split x y --mode move", "--mode takes one of 'copy', 'link', not 'move'"),
         ("data split x x/y", "would become part of itself"),
@@ -131,6 +134,26 @@ def test_data_that_is_split_already_is_not_split_again(capsys, make_images, tmp_
     for part in ("train", "val", "test"):
         root = make_images(f"cards/{part}", {"red": 1}).parent
     assert "is split already" in sentence(capsys, "data", "split", root, tmp_path / "out")
+
+
+@pytest.mark.parametrize(("options", "written"), [([], "caf\\xe9"), (["--as-json"], '"caf\\u00e9"')])
+def test_letters_that_the_terminal_has_not_are_written_in_others(make_images, options, written):
+    root = make_images("data", {"café": 1, "blue": 1})
+    command = [sys.executable, "-m", "trainer.cli", "data", "describe", str(root), *options]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert written in result.stdout
+
+
+@pytest.mark.parametrize("labels", [2, 400])  # what fits into the pipe and what does not
+def test_who_reads_may_have_had_enough(make_images, labels):
+    root = make_images("data", {f"label_{number}": 1 for number in range(labels)}, size=(8, 8))
+    command = [sys.executable, "-m", "trainer.cli", "data", "describe", str(root)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(60) == 1
 
 
 def test_one_label_is_too_few(capsys, make_images):

@@ -147,14 +147,48 @@ def test_splits_without_train_are_refused(make_images):
         split_folders(make_images("data/test", {"red": 1}).parent)
 
 
-def test_names_that_are_no_utf8_and_files_that_are_no_images_are_told(tmp_path, capsys):
-    folder = tmp_path / "cards" / "label"
-    folder.mkdir(parents=True)
-    Image.new("RGB", (20, 20)).save(folder / "one.png")
-    (folder / "one.png").rename(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.png"))
-    (folder / "web.jpg").write_text("<html>")
+def test_what_is_no_image_is_told_and_what_is_no_file_is_left_out(make_images, capsys):
+    root = make_images("data", {"red": 1, "blue": 1})
+    os.mkfifo(root / "red" / "pipe.jpg")
+    (root / "red" / "web.jpg").write_text("<html>")
+    (root / "blue" / "gone.jpg").symlink_to("nowhere.jpg")
+    (root / "blue" / "loop.jpg").symlink_to("loop.jpg")
+    for options in ([], ["--check"]):
+        assert main(["data", "describe", str(root), *options]) == len(options)
+        told = "".join(capsys.readouterr())
+        assert "red/web.jpg: cannot identify image file\n" in told
+        assert "blue/gone.jpg: No such file or directory\n" in told
+        assert "blue/loop.jpg: Too many levels of symbolic links\n" in told
+        assert "pipe.jpg" not in told
 
-    assert main(["data", "describe", str(folder.parent), "--check", "--html", str(tmp_path / "page.html")]) == 1
-    told = capsys.readouterr()
-    assert "label/web.jpg: cannot identify image file\n" in told.err
-    assert "caf\\udce9.png" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+@pytest.mark.parametrize("options", [[], ["--check"], ["--as-json"], ["--html", "page.html"]])
+@pytest.mark.parametrize("name", [b"caf\xe9", b"red/caf\xe9.png"])
+def test_names_that_are_no_utf8_are_a_sentence(make_images, capsys, monkeypatch, name, options):
+    root = make_images("data", {"red": 2, "green": 1, "blue": 1})
+    (root / ("red/000.png" if b"/" in name else "green")).rename(root / os.fsdecode(name))
+    monkeypatch.chdir(root.parent)
+    assert main(["data", "describe", "data", *options]) == 1
+    assert "caf\\xe9" in (error := capsys.readouterr().err)
+    assert error.endswith("' is not UTF-8; rename it\n")
+    assert not (root.parent / "page.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--html", "."], "'.' is a folder; name a file with --html, as in --html report.html"),
+        (["--html", "/"], "'/' is a folder; name a file"),
+        (["--html", ""], "'.' is a folder; name a file"),
+        (["--html", "data"], "'data' is a folder; name a file with --html, as in --html data/report.html"),
+        (["--pictures", "-3"], "--pictures -3 cannot be shown"),
+        (["--workers", "0"], "--workers 0 looks at nothing"),
+    ],
+)
+def test_mistakes_are_a_sentence_before_anything_is_decoded(make_images, capsys, monkeypatch, options, says):
+    root = make_images("data", {"red": 1})
+    monkeypatch.chdir(root.parent)
+    monkeypatch.setattr("trainer.data.describe.examine", None)
+    assert main(["data", "describe", "data", *options]) == 1
+    assert says in capsys.readouterr().err
+    assert [path.name for path in root.parent.iterdir()] == ["data"]

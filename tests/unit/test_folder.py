@@ -9,6 +9,7 @@ from PIL import Image
 
 from trainer.data.folder import MultiLabelImageFolder, label_set
 from trainer.errors import UserError
+from trainer.predict import find_images
 
 
 def test_folder_names_become_multi_hot_targets(make_images):
@@ -164,6 +165,14 @@ def test_a_folder_that_is_a_link_to_nothing_is_refused(make_images):
     (root / "green").symlink_to("nowhere")
     with pytest.raises(UserError, match="green' is a link to nothing"):
         MultiLabelImageFolder(root)
+
+
+def test_only_files_are_images(make_images):
+    root = make_images("data", {"red": 1, "blue": 1})
+    os.mkfifo(root / "red" / "pipe.png")
+    (root / "red" / "folder.png").mkdir()
+    assert len(MultiLabelImageFolder(root)) == 2
+    assert find_images(root) == [root / "blue" / "000.png", root / "red" / "000.png"]
 
 
 def test_names_that_are_no_text_are_refused(make_images):

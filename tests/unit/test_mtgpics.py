@@ -130,8 +130,9 @@ def test_a_bad_page_is_a_sentence(server, tmp_path, capsys, caplog, answer, says
     assert not (tmp_path / "m21").exists()
 
 
-def test_no_page_is_a_sentence(capsys):
-    assert main(["data", "mtgpics"]) == 1
+@pytest.mark.parametrize("address", ["", "http://[bad", "ftp://a/b", "\udcff"])
+def test_no_page_is_a_sentence(capsys, address):
+    assert main(["data", "mtgpics", "--deck-url", address]) == 1
     assert "name one: --deck-url https://" in capsys.readouterr().err
 
 
@@ -163,6 +164,38 @@ def test_scryfall_sorts_by_name(server, tmp_path, capsys):
     assert "2 have no label" in capsys.readouterr().out
     assert run(server, tmp_path / "m21", "--label-with-scryfall") == 0
     assert server.count("/big/") == asked
+
+
+def test_what_is_in_the_way_is_named_and_kept(server, tmp_path, capsys):
+    server.cards = [card("Bear", "Creature — Bear", "G")]
+    server.pages[PAGE] = page('<img src="../pics/reg/m21/1.jpg" alt="Bear">')
+    assert run(server, tmp_path / "m21") == 0
+    (tmp_path / "m21" / "green-creature").write_text("mine")
+    assert run(server, tmp_path / "m21", "--label-with-scryfall") == 1
+    assert "green-creature' is no folder, but files go into it" in capsys.readouterr().err
+    assert names(tmp_path / "m21") == ["green-creature", "m21_1_Bear.jpg"]
+
+
+def test_a_picture_lies_in_one_folder(server, tmp_path, capsys):
+    server.cards = [card("Bear", "Creature — Bear", "G"), card("Bolt", "Instant", "R")]
+    server.pages[PAGE] = page(
+        *(f'<img src="../pics/reg/m21/{n}.jpg" alt="{name}">' for n, name in enumerate(["Bear", "Bolt", "Nobody"]))
+    )
+    assert run(server, tmp_path / "m21", "--label-with-scryfall") == 0
+    (tmp_path / "m21" / "m21_2_Nobody.jpg").rename(tmp_path / "m21" / "red-special" / "m21_2_Nobody.jpg")
+    before, asked = names(tmp_path / "m21"), server.count("/big/")
+    assert run(server, tmp_path / "m21") == 0
+    assert run(server, tmp_path / "m21", "--label-with-scryfall") == 0
+    assert (names(tmp_path / "m21"), server.count("/big/")) == (before, asked)
+
+    (tmp_path / "own.yaml").write_text("- {types: Creature, labels: '{rarity}'}\n")
+    capsys.readouterr()
+    options = ["--label-with-scryfall", "--labels", tmp_path / "own.yaml"]
+    assert run(server, tmp_path / "m21", *options) == 1
+    assert "holds 1 of these pictures under other labels, such as 'green-creature/m21_0_Bear.jpg'" in (
+        capsys.readouterr().err
+    )
+    assert (names(tmp_path / "m21"), server.count("/big/")) == (before, asked)
 
 
 @pytest.mark.slow

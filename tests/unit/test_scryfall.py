@@ -4,10 +4,12 @@ import csv
 import hashlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -167,6 +169,7 @@ def test_a_table_of_ones_own(tmp_path):
         "- {rarity: [rare, mythic], labels: 'precious {subtypes}'}\n"
         "- {keywords: First strike, labels: '{keywords} {rarity}'}\n"
         "- {types: Legendary Land, labels: 'place_{set}'}\n"
+        "- {types: Sorcery, labels: '{rarity}_{set} {keywords}_{colours}'}\n"
     )
     rules = load_rules(path)
     assert labels_of(card("x", "Land — Urza’s Power-Plant", rarity="rare"), rules) == (
@@ -177,6 +180,9 @@ def test_a_table_of_ones_own(tmp_path):
     assert labels_of(card("x", "Instant", keywords=["First strike"]), rules) == ("first_strike", "common")
     assert labels_of(card("x", "Legendary Land"), rules) == ("place_m19",)
     assert labels_of(card("x", "Land"), rules) == ()
+    assert labels_of(card("x", "Sorcery", "WU", keywords=["Flash", "Storm"]), rules) == (
+        *("common_m19", "flash_white", "flash_blue", "storm_white", "storm_blue"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -188,6 +194,14 @@ def test_a_table_of_ones_own(tmp_path):
         ("- {labels: '{colour}'}", "has a label '{colour}'"),
         ("- {labels: [a, b]}", "needs its labels as words"),
         ("- {", "cannot read the rules"),
+        ("[" * 12_000, "cannot read the rules"),
+        ("- {labels: '{rarity'}", "has labels '{rarity' with a brace too many"),
+        ("- {labels: 'rarity}'}", "with a brace too many"),
+        ("- {types: '', labels: x}", "has types '', which no card has"),
+        ("- {types: [], labels: x}", r"has types \[\], which no card has"),
+        ("- {types: {a: b}, labels: x}", "which no card has"),
+        ("- {types: [[Creature]], labels: x}", "which no card has"),
+        ("- {multicolour: 'false', labels: x}", "has multicolour 'false'; say true or false"),
     ],
 )
 def test_mistakes_in_a_table_are_a_sentence(tmp_path, text, says):
@@ -225,6 +239,67 @@ def test_colours_sizes_and_counts(server, tmp_path):
     assert not server.count("/normal/")
     assert run(tmp_path / "b", "--per-label-set", "3") == 0
     assert {len(list(part.iterdir())) for part in (tmp_path / "b").iterdir() if part.is_dir()} == {3}
+
+
+@pytest.mark.parametrize("size", ["large", "png"])
+def test_another_size_replaces_the_pictures(server, tmp_path, size):
+    server.cards = deck()
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert run(one, "--set", "m19", "--size", "small") == 0
+    assert run(one, "--set", "m19", "--size", size) == 0
+    assert run(two, "--set", "m19", "--size", size) == 0
+    assert tree(one) == tree(two)
+    assert run(tmp_path / "three", "--from-manifest", one / "cards.csv") == 0
+
+
+def test_a_newer_scan_replaces_the_picture(server, tmp_path):
+    server.cards = deck()
+    assert run(tmp_path / "cards", "--query", "white bear") == 0
+    asked = server.count(".jpg")
+    for one in server.cards:
+        if one.get("name") == "white bear 0":
+            one["image_uris"] = addresses("a better scan")
+    for kept in (tmp_path / "home" / "cache" / "scryfall").glob("*.json"):
+        kept.unlink()
+    assert run(tmp_path / "cards", "--query", "white bear") == 0
+    assert server.count(".jpg") == asked + 1
+    (file,) = (tmp_path / "cards" / "white-creature").glob("*_0.jpg")
+    assert file.read_bytes() == picture("/normal/front/abetterscan.jpg")
+
+
+def test_a_run_that_was_ended_in_another_size_is_not_gone_on_with(server, tmp_path, capsys):
+    server.cards = deck()
+    server.faults = {"/small/": ["200"] * 10 + ["404"] * 26}
+    assert "20 pictures in a row failed" in sentence(capsys, tmp_path / "one", "--set", "m19", "--size", "small")
+    assert len(list((tmp_path / "one").glob("*/*.jpg"))) == 10
+    assert run(tmp_path / "one", "--set", "m19", "--size", "large") == 0
+    assert run(tmp_path / "two", "--set", "m19", "--size", "large") == 0
+    assert tree(tmp_path / "one") == tree(tmp_path / "two")
+
+
+def test_the_manifest_knows_what_an_ended_run_fetched(server, tmp_path, capsys):
+    server.cards = [*deck("m19"), *deck("m20")]
+    server.faults = {"/normal/": ["200"] * 10 + ["404"] * 26}
+    assert "20 pictures in a row failed" in sentence(capsys, tmp_path / "cards", "--set", "m19")
+    server.faults = {}
+    assert run(tmp_path / "cards", "--set", "m20") == 0
+    rows = list(csv.DictReader((tmp_path / "cards" / "cards.csv").open()))
+    assert Counter(row["set"] for row in rows) == {"m19": 10, "m20": 36}
+    files = {name: digest for name, digest in tree(tmp_path / "cards").items() if name != "cards.csv"}
+    assert {row["file"]: row["sha256"] for row in rows} == files
+
+
+@pytest.mark.parametrize("most", [[], ["--per-label-set", "1"]])
+def test_two_labellings_are_not_mixed(server, tmp_path, capsys, most):
+    server.cards = [*deck("m19"), *deck("m20")]
+    out, table = tmp_path / "cards", tmp_path / "own.yaml"
+    table.write_text("- {types: Creature, labels: '{rarity}'}\n")
+    assert run(out, "--set", "m19", *most) == 0
+    before, asked = tree(out), server.count(".jpg")
+    error = sentence(capsys, out, "--set", "m19", "--labels", table, *most)
+    assert "of these pictures under other labels, such as that of 'common/m19_" in error
+    assert (tree(out), server.count(".jpg")) == (before, asked)
+    assert run(out, "--set", "m20", "--multicolour") == 0
 
 
 def test_multicoloured_cards_keep_all_their_labels(server, tmp_path):
@@ -267,6 +342,17 @@ def test_answers_are_kept_for_a_day_and_no_longer(server, tmp_path):
     assert run(tmp_path / "cards", "--set", "m19") == 0
     assert server.count("/bulk-data") == 2
     assert server.count(BULK) == 1  # its address says that it is the same
+
+
+@pytest.mark.parametrize("data", [b"", b'{"data": [', b"\xff\xfe", b"[" * 100_000])
+def test_a_damaged_answer_on_disk_is_asked_for_again(server, tmp_path, data):
+    server.cards = deck()
+    assert run(tmp_path / "cards", "--set", "m19") == 0
+    index = next((tmp_path / "home" / "cache" / "scryfall").glob("*.json"))
+    whole = index.read_bytes()
+    index.write_bytes(data)
+    assert run(tmp_path / "cards", "--set", "m19") == 0
+    assert index.read_bytes() == whole
 
 
 def test_what_is_damaged_on_disk_is_fetched_again(server, tmp_path):
@@ -343,6 +429,9 @@ def test_a_manifest_writes_nowhere_else(server, tmp_path, capsys, place):
         (f"{HEADER}a.jpg,A,m19,1,,https://a/a.jpg,\n", "not <labels>/<name>"),
         (f"{HEADER}x/a.jpg,A,m19,1,x,https://a/a.jpg,abc\n", "has the SHA-256 'abc', which is none"),
         (HEADER + "x/a.jpg,A,m19,1,x,https://a/a.jpg,\n" * 2, "row 2 of"),
+        (f"{HEADER}x--y/a.jpg,A,m19,1,x--y,https://a/a.jpg,\n", "has the labels 'x--y', one of which is empty"),
+        (f"{HEADER}x/a.txt,A,m19,1,x,https://a/a.jpg,\n", "'x/a.txt', which is called as no picture is"),
+        (HEADER + "".join(f"{x}/a.jpg,A,m19,1,{x},https://a/a.jpg,\n" for x in "xX"), "and another row 'x'; use one"),
         (f"{HEADER}x/a.jpg,A,m19,1,x,http://[::1/x,\n", "'http://[::1/x' is no address of a picture"),
         (f"{HEADER}x/{'a' * 256},A,m19,1,x,https://a/a.jpg,\n", "a name of more than 255 bytes"),
         (f'{HEADER}"x/a.jpg,A,m19,1,x,https://a/a.jpg,\n', "is no manifest: unexpected end of data"),
@@ -444,12 +533,16 @@ def test_an_odd_answer_to_a_search_is_a_sentence(server, tmp_path, capsys, answe
     assert says in sentence(capsys, tmp_path / "cards", "--query", "bear")
     assert len(server.seen) <= 2
     assert not (tmp_path / "cards").exists()
+    server.cards, server.pages = deck(), {}  # the next run asks anew
+    assert run(tmp_path / "cards", "--query", "bear") == 0
 
 
 @pytest.mark.parametrize("found", [5, [5], [{"type": "default_cards", "download_uri": 5}], [{"type": 5}]])
 def test_an_odd_list_of_bulk_files_is_a_sentence(server, tmp_path, capsys, found):
     server.pages["/bulk-data"] = (json.dumps({"data": found}).encode(), "application/json")
     assert "lists no file of default_cards" in sentence(capsys, tmp_path / "cards", "--set", "m19")
+    server.cards, server.pages = deck(), {}
+    assert run(tmp_path / "cards", "--set", "m19") == 0
 
 
 def test_names_are_no_longer_than_a_file_system_takes(server, tmp_path):
@@ -524,6 +617,43 @@ def test_a_pause_outlives_the_run(server, tmp_path, capsys):
     assert len(server.seen) == 1
 
 
+@pytest.mark.parametrize("text", ["9999999999", "inf", "nan", "soon", ""])
+def test_a_damaged_pause_is_none(server, tmp_path, text):
+    server.cards = deck()
+    assert run(tmp_path / "cards", "--query", "bear") == 0
+    for pace in (tmp_path / "home" / "cache" / "scryfall").glob("pace-*[!k]"):
+        pace.write_text(text)
+    assert run(tmp_path / "cards", "--query", "bolt") == 0
+
+
+def test_a_full_disk_leaves_no_part_of_a_file(tmp_path):
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, usual[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            web_module.write_whole(tmp_path / "cards" / "a.jpg", bytes(20))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert not tree(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        ("green-creature", "green-creature' is no folder, but files go into it"),
+        ("green-creature/m19_1_Bear.jpg/mine", "m19_1_Bear.jpg' is a folder, but a file goes there"),
+    ],
+)
+def test_what_is_in_the_way_is_named_and_kept(server, tmp_path, capsys, made, says):
+    server.cards = [card("Bear", "Creature — Bear", "G", collector_number="1")]
+    path = tmp_path / "cards" / made
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"mine")
+    assert says in sentence(capsys, tmp_path / "cards", "--set", "m19")
+    assert path.read_bytes() == b"mine"
+    assert not server.count(".jpg")
+
+
 def test_retry_after_is_a_number_a_date_or_nothing():
     assert retry_after("7") == 7
     assert retry_after("") == retry_after("soon") == 60
@@ -539,14 +669,17 @@ def test_a_server_that_is_gone_ends_the_run(server, tmp_path, capsys):
     )
 
 
-@pytest.mark.parametrize("damage", ["short", "noise"])
+@pytest.mark.parametrize("damage", ["short", "noise", "other text"])
 def test_damaged_card_data_is_removed(server, tmp_path, capsys, damage):
     server.cards = deck()
     assert run(tmp_path / "cards", "--set", "m19") == 0
     file = next((tmp_path / "home" / "cache" / "scryfall").glob("bulk-*"))
     data = file.read_bytes()
-    file.write_bytes(data[: len(data) // 2] if damage == "short" else data[:200] + b"\0" * 50 + data[250:])
-    assert "the card data was damaged" in sentence(capsys, tmp_path / "cards", "--set", "m19")
+    noise = data[:200] + b"\0" * 50 + data[250:]
+    file.write_bytes({"short": data[: len(data) // 2], "noise": noise, "other text": b'{"name": bear}\n' * 9}[damage])
+    error = sentence(capsys, tmp_path / "cards", "--set", "m19")
+    assert "the card data was damaged" in error
+    assert len(error.splitlines()) == 1
     assert run(tmp_path / "cards", "--set", "m19") == 0
 
 
@@ -557,7 +690,10 @@ def test_damaged_card_data_is_removed(server, tmp_path, capsys, damage):
         (["--set", "nope"], "there is no card of set 'nope'"),
         (["--set", "m19", "--colors", "X"], "there is no colour 'X'"),
         (["--per-label-set", "0"], "keeps no picture"),
-        (["--set", "m19", "--labels", "gone.yaml"], "cannot read the rules in 'gone.yaml'"),
+        (["--set", "m19", "--labels", "gone.yaml"], "the rules in 'gone.yaml': No such file or directory\n"),
+        (["--query", "\udcff"], "--query '\\udcff' is no text"),
+        (["--set", "m19", "--labels", "."], "cannot read the rules in '.': Is a directory\n"),
+        (["--set", "m19", "--colors", "C", "--lang", "de"], "or look at the rules that --labels names"),
         (["--from-manifest", "gone.csv"], "there is no manifest 'gone.csv'"),
         (["--from-manifest", "pyproject.toml"], "is no manifest"),
         (["--from-manifest", "x.csv", "--set", "m19"], "--from-manifest says which pictures"),

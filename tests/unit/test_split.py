@@ -1,5 +1,6 @@
 """`manasight data split`: shares, honesty, and what it refuses."""
 
+import os
 import re
 import tracemalloc
 from collections import Counter
@@ -121,6 +122,52 @@ def test_an_existing_folder_is_refused_and_kept(tmp_path):
     with pytest.raises(UserError, match="exists already"):
         split(root, tmp_path / "out")
     assert (tmp_path / "out" / "mine.txt").read_text() == "precious"
+
+
+def test_links_to_nothing_are_refused(tmp_path):
+    root = make_textured(tmp_path / "all", {"red": 6})
+    for name, target in (("loop", "loop"), ("gone", "nowhere")):
+        (tmp_path / name).symlink_to(target)
+        with pytest.raises(UserError, match=f"{name}' is a link to nothing; remove it"):
+            split(root, tmp_path / name)
+    with pytest.raises(UserError, match="there is no folder"):
+        split(tmp_path / "loop", tmp_path / "out")
+    assert {path.name for path in tmp_path.iterdir()} == {"all", "loop", "gone"}
+
+
+def test_a_link_to_an_empty_folder_is_followed(tmp_path):
+    root = make_textured(tmp_path / "all", {"red": 6})
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "out").symlink_to("empty")
+    split(root, tmp_path / "out")
+    assert (tmp_path / "out").is_symlink()
+    assert {path.name for path in (tmp_path / "empty").iterdir()} == {"train", "val", "test"}
+
+
+def test_the_folder_that_one_is_in_is_refused(tmp_path, monkeypatch):
+    root = make_textured(tmp_path / "all", {"red": 6})
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for out in (Path(), tmp_path / "here"):
+        with pytest.raises(UserError, match="is the folder that you are in"):
+            split(root, out)
+    assert not list(Path().iterdir())
+
+
+def test_a_name_of_the_greatest_length_can_be_made(tmp_path):
+    root = make_textured(tmp_path / "all", {"red": 6})
+    for name in ("x" * 255, "ö" * 127):
+        split(root, tmp_path / name)
+        assert (tmp_path / name / "train").is_dir()
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"red/caf\xe9.png"])
+def test_names_that_are_no_utf8_are_refused(tmp_path, name):
+    root = make_textured(tmp_path / "all", {"red": 6, "blue": 6})
+    (root / ("red/red-0.png" if b"/" in name else "blue")).rename(root / os.fsdecode(name))
+    with pytest.raises(UserError, match=r"caf\\xe9.*' is not UTF-8; rename it"):
+        split(root, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["all"]
 
 
 def test_too_few_images_are_refused_and_nothing_is_left(tmp_path):

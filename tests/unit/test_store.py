@@ -3,15 +3,18 @@
 import hashlib
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import boto3
 import pytest
-from s3_server import BUCKET, s3_server
+from s3_server import BUCKET, KEYS, s3_server
 
 from trainer.cli import main
 
@@ -223,13 +226,88 @@ def test_keys_that_lead_elsewhere_are_refused(client, address, tmp_path, capsys,
         (["pull", f"s3://{BUCKET}/nothing-here", "out"], "there is nothing at"),
         (["pull", "s3://no-such-bucket/x", "out"], "NoSuchBucket"),
         (["pull", "http://x/y", "out"], "is no place in S3; name one as s3://bucket/prefix"),
+        (["pull", f"s3://{BUCKET}/\udcff", "out"], f"'s3://{BUCKET}/\\xff' is no place in S3"),
+        (["pull", "s3://[bad", "out"], "'s3://[bad' has a bucket or a key as none can be called"),
+        (["pull", "s3://Bad_Bucket!/x", "out"], "has a bucket or a key as none can be called"),
+        (["pull", "nonsense", "out", "--workers", "0"], "--workers 0 copies nothing"),
         (["push", "gone", f"s3://{BUCKET}/x"], "there is no folder 'gone'"),
+        (["push", "gone", f"s3://{BUCKET}/x", "--workers", "0"], "--workers 0 copies nothing"),
     ],
 )
 def test_mistakes_are_a_sentence(client, tmp_path, capsys, monkeypatch, args, says):
     monkeypatch.chdir(tmp_path)
     assert says in sentence(capsys, *args)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("end", ["?x", "#frag", "/a?b#c/d"], ids=["query", "fragment", "both"])
+def test_keys_may_hold_what_addresses_on_the_web_may_not(client, address, tmp_path, end):
+    source = make_files(tmp_path / "source", 2)
+    assert run("push", source, address + end) == 0
+    assert {
+        entry["Key"] for entry in client.list_objects_v2(Bucket=BUCKET, Prefix=key(address, "")[:-1])["Contents"]
+    } == {key(address + end, name) for name in tree(source)}
+    assert run("pull", address + end, tmp_path / "out") == 0
+    assert tree(tmp_path / "out") == tree(source)
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        ("out", "out' is no folder, but files go into it"),
+        ("out/a", "out/a' is no folder, but files go into it"),
+        ("out/a/1.jpg/mine", "out/a/1.jpg' is a folder, but a file goes there"),
+    ],
+)
+def test_what_is_in_the_way_is_named_and_kept(client, address, tmp_path, capsys, made, says):
+    client.put_object(Bucket=BUCKET, Key=key(address, "a/1.jpg"), Body=b"x")
+    (tmp_path / made).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / made).write_bytes(b"mine")
+    before = tree(tmp_path)
+    assert says in sentence(capsys, "pull", address, tmp_path / "out")
+    assert tree(tmp_path) == before
+
+
+def test_an_object_that_another_lies_in_is_named(client, address, tmp_path, capsys, monkeypatch):
+    from trainer.data import store  # the server of these tests takes no such keys; others do
+
+    monkeypatch.setattr(store, "_listing", lambda *_: [store.Remote(name, 1, "") for name in ("k1/a", "k1/a/b")])
+    assert "'k1/a' would be a file and a folder at once" in sentence(capsys, "pull", address, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_leaves_no_part_of_a_file(client, address, tmp_path, capsys):
+    client.put_object(Bucket=BUCKET, Key=key(address, "1.jpg"), Body=bytes(100_000))
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, usual[1]))
+    try:
+        assert "File too large" in sentence(capsys, "pull", address, tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert not tree(tmp_path)
+
+
+@pytest.mark.parametrize("lacking", ["Size", "ETag"])
+def test_a_listing_that_lacks_something_is_a_sentence(tmp_path, capsys, monkeypatch, lacking):
+    fields = {"Key": "x/1.jpg", "Size": "1", "ETag": "e"}
+    entry = "".join(f"<{name}>{value}</{name}>" for name, value in fields.items() if name != lacking)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(f"<ListBucketResult><Contents>{entry}</Contents></ListBucketResult>".encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        for name, value in (KEYS | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}"}).items():
+            monkeypatch.setenv(name, value)
+        error = sentence(capsys, "pull", "s3://data/x", tmp_path / "out")
+        server.shutdown()
+    assert f"'s3://data/x' is listed without '{lacking}'; does AWS_ENDPOINT_URL speak S3?" in error
 
 
 def test_wrong_keys_and_a_missing_server_are_a_sentence(client, address, tmp_path, capsys, monkeypatch):

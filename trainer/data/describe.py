@@ -51,11 +51,15 @@ def describe(
     """
     if workers is not None and workers < 1:
         raise UserError(f"--workers {workers} looks at nothing; give 1 or more")
+    if pictures < 0:
+        raise UserError(f"--pictures {pictures} cannot be shown; give 0 or more")
+    if html is not None and html.is_dir():
+        raise UserError(f"'{html}' is a folder; name a file with --html, as in --html {html / 'report.html'}")
     report, looks = examine(root, separator, check or statistics or html is not None, workers)
     if html is not None:
         html.parent.mkdir(parents=True, exist_ok=True)
         write_whole(html, page(root, report, looks, pictures).encode())
-    print(json.dumps(report, indent=2, ensure_ascii=False) if as_json else tables(report))
+    print(json.dumps(report, indent=2) if as_json else tables(report))
     if html is not None and not as_json:
         print(f"\nresults: {html}")
     broken = report["broken"]
@@ -242,8 +246,7 @@ def _labelled(
 
 
 def _name(path: Path, root: Path) -> str:
-    # A name that is no UTF-8 can be printed and written all the same.
-    return path.relative_to(root).as_posix().encode("utf-8", "backslashreplace").decode()
+    return path.relative_to(root).as_posix()
 
 
 def _thumbnail(path: Path) -> str:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from trainer.data.image import UNREADABLE, load_rgb
 from trainer.data.parallel import in_order
+from trainer.data.staging import check_room
 from trainer.data.web import Answer, FetchError, Web, write_whole
 from trainer.errors import UserError
 
@@ -40,6 +41,7 @@ def download_pictures(web: Web, wanted: Sequence[Wanted], out: Path) -> tuple[di
     """
     for one in wanted:
         check_place(one)
+    check_room(out, [one.file for one in wanted])
     done: dict[str, str] = {}
     failed: dict[str, str] = {}
     in_a_row = 0
@@ -114,6 +116,14 @@ def _damage(data: bytes) -> str:
     return ""
 
 
+def is_address(text: str) -> bool:
+    """Whether a text is something that can be fetched."""
+    try:
+        return urlsplit(text).scheme in ("http", "https")
+    except ValueError:
+        return False
+
+
 def check_place(wanted: Wanted) -> None:
     """A manifest comes from others: it must not write anywhere else, or what nobody sees.
 
@@ -129,9 +139,5 @@ def check_place(wanted: Wanted) -> None:
         )
     if any(len(os.fsencode(part)) > LONGEST_NAME for part in place.parts):
         raise UserError(f"'{wanted.file}' has a name of more than {LONGEST_NAME} bytes, which no file can have")
-    try:
-        scheme = urlsplit(wanted.source).scheme
-    except ValueError:
-        scheme = ""
-    if scheme not in ("http", "https"):
+    if not is_address(wanted.source):
         raise UserError(f"{wanted.source!r} is no address of a picture; it starts with https://")

@@ -66,7 +66,7 @@ def list_images(folder: Path, root: Path, extensions: Sequence[str] = IMG_EXTENS
         UserError: if a link leads out of `root`, or a name is not UTF-8.
     """
     files = sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in extensions and not path.name.startswith(".")
+        path for path in folder.iterdir() if is_image_file(path, extensions) and not path.name.startswith(".")
     )
     _check_names(files)
     top = root.resolve()
@@ -75,6 +75,14 @@ def list_images(folder: Path, root: Path, extensions: Sequence[str] = IMG_EXTENS
         if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(top):
             raise UserError(f"'{path}' is a link that leaves '{root}'; copy the file there instead")
     return files
+
+
+def is_image_file(path: Path, extensions: Sequence[str] = IMG_EXTENSIONS) -> bool:
+    """Whether it is called as an image is, and is a file or a link to nothing: that one is unreadable, and told.
+
+    What else may have such a name has no end, as a pipe, or is a folder.
+    """
+    return path.suffix.lower() in extensions and (path.is_file() or not path.exists())
 
 
 def readable(path: Path) -> str:

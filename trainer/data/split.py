@@ -50,7 +50,8 @@ def split(
         raise UserError(f"--fractions {[*fractions]} must be above 0 and add up to 1, as [0.7,0.15,0.15] do")
     if not separator:
         raise UserError("the separator is empty; without one a folder's name is one label: give one that no label has")
-    if out.resolve().is_relative_to(root.resolve()):
+    # Unlike Path.resolve, realpath lets a link to itself pass; it is refused below.
+    if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(root)):
         raise UserError(f"'{out}' lies in '{root}', which would become part of itself; name a folder beside it")
     if all((root / name).is_dir() for name in SPLITS):
         raise UserError(f"'{root}' is split already: it has {', '.join(SPLITS)}")

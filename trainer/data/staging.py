@@ -1,13 +1,16 @@
-"""Makes a folder as a whole or not at all: it is filled under a temporary name beside its own and renamed when done."""
+"""Makes a folder as a whole or not at all: it is filled under a temporary name beside its own and renamed when done.
+
+And says beforehand whether there is room in one that is filled file by file.
+"""
 
 import errno
 import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from trainer.errors import UserError
 
@@ -23,7 +26,13 @@ def staged_folder(out: Path) -> Iterator[Path]:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"'{out}' exists already; remove it or name another folder")
-    prefix = f".{out.name}.manasight-"
+    if out.is_symlink():
+        if not out.exists():
+            raise UserError(f"'{out}' is a link to nothing; remove it or name another folder")
+        out = out.resolve()
+    if out.exists() and out.samefile(Path()):
+        raise UserError(f"'{out}' is the folder that you are in, and cannot be made anew; name another folder")
+    prefix = f".{out.name[:50]}.manasight-"  # so that it is no longer than a name may be
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         for left in out.parent.iterdir():
@@ -43,6 +52,25 @@ def staged_folder(out: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         os.close(lock)
+
+
+def check_room(out: Path, names: Iterable[str]) -> None:
+    """Whether a folder can get files of these names, as `<folder>/<name>`.
+
+    Raises:
+        UserError: if something else than a folder is where one goes, or a folder where a file goes.
+    """
+    names = set(names)
+    folders = {parent for name in names for parent in PurePosixPath(name).parents}
+    if both := sorted({str(folder) for folder in folders} & names):
+        raise UserError(f"'{both[0]}' would be a file and a folder at once; rename one of them")
+    for folder in sorted(folders):
+        path = out / folder
+        if os.path.lexists(path) and not path.is_dir():
+            raise UserError(f"'{path}' is no folder, but files go into it; remove it or name another folder")
+    for name in sorted(names):
+        if (out / name).is_dir():
+            raise UserError(f"'{out / name}' is a folder, but a file goes there; remove it or name another folder")
 
 
 def _make(prefix: str, parent: Path) -> tuple[Path, int]:

@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError, ParamValidationError
 from tqdm import tqdm
 
+from trainer.data.staging import check_room
 from trainer.errors import UserError
 
 WORKERS = 16
@@ -54,12 +54,14 @@ def pull(source: str, out: Path, workers: int = WORKERS) -> None:
         out: the folder to fill.
         workers: files under way at the same time.
     """
+    _check_workers(workers)
     place = _open(source)
     remotes = _listing(place, source)
     if not remotes:
         raise UserError(f"there is nothing at '{source}'; see what there is with `aws s3 ls`")
     for remote in remotes:
         _check_name(remote.name)
+    check_room(out, [remote.name for remote in remotes])
     out.mkdir(parents=True, exist_ok=True)
     for folder in {(out / remote.name).parent for remote in remotes}:
         folder.mkdir(parents=True, exist_ok=True)
@@ -94,6 +96,7 @@ def push(folder: Path, target: str, workers: int = WORKERS) -> None:
         target: s3://bucket/prefix; the bucket must be there.
         workers: files under way at the same time.
     """
+    _check_workers(workers)
     if not folder.is_dir():
         raise UserError(f"there is no folder '{folder}'")
     files = _files(folder, follow=True)
@@ -124,9 +127,10 @@ def push(folder: Path, target: str, workers: int = WORKERS) -> None:
 
 
 def _open(address: str) -> Place:
-    parts = urlsplit(address)
-    if parts.scheme != "s3" or not parts.netloc:
-        raise UserError(f"'{address}' is no place in S3; name one as s3://bucket/prefix")
+    # Not as an address on the web is read: keys may hold ? and #.
+    bucket, _, prefix = address.removeprefix("s3://").partition("/")
+    if not address.startswith("s3://") or not bucket or address != _shown(address):
+        raise UserError(f"'{_shown(address)}' is no place in S3; name one as s3://bucket/prefix")
     # The checksums that newer clients add are refused by some stores; MD5, checked here, is known to all.
     config = Config(
         max_pool_connections=64,
@@ -134,24 +138,27 @@ def _open(address: str) -> Place:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    prefix = parts.path.strip("/")
+    prefix = prefix.strip("/")
     try:
         client = boto3.Session().client("s3", config=config)
     except (BotoCoreError, ValueError) as error:
         raise UserError(f"S3 is not set up: {error}; see AWS_ENDPOINT_URL and AWS_ACCESS_KEY_ID") from error
-    return Place(client, parts.netloc, f"{prefix}/" if prefix else "")
+    return Place(client, bucket, f"{prefix}/" if prefix else "")
 
 
 def _listing(place: Place, address: str) -> list[Remote]:
     """Every object below the prefix. A key that ends with a slash stands for a folder and is none."""
     pages = place.client.get_paginator("list_objects_v2").paginate(Bucket=place.bucket, Prefix=place.prefix)
-    with _told(address):
-        return [
-            Remote(entry["Key"].removeprefix(place.prefix), entry["Size"], entry["ETag"].strip('"'))
-            for page in pages
-            for entry in page.get("Contents", ())
-            if not entry["Key"].endswith("/")
-        ]
+    try:
+        with _told(address):
+            return [
+                Remote(entry["Key"].removeprefix(place.prefix), entry["Size"], entry["ETag"].strip('"'))
+                for page in pages
+                for entry in page.get("Contents", ())
+                if not entry["Key"].endswith("/")
+            ]
+    except KeyError as error:
+        raise UserError(f"'{address}' is listed without {error}; does AWS_ENDPOINT_URL speak S3?") from error
 
 
 @contextmanager
@@ -170,23 +177,25 @@ def _download(place: Place, remote: Remote, path: Path) -> bool:
     # Not the name with something added: it may have 255 bytes already.
     part = path.with_name(f".{hashlib.md5(os.fsencode(path.name)).hexdigest()}.part")  # noqa: S324
     problem: Exception | str = ""
-    for _ in range(TRIES):
-        try:
-            answer = place.client.get_object(Bucket=place.bucket, Key=place.prefix + remote.name)
-            with part.open("wb") as file:
-                for chunk in answer["Body"].iter_chunks(CHUNK):
-                    file.write(chunk)
-        except (HTTPClientError, IncompleteReadError) as error:
-            problem = error
-            continue
-        size, same = part.stat().st_size, _is_same(part, remote.etag)
-        # With a key of one's own or of KMS the ETag is no MD5.
-        is_encrypted = "kms" in answer.get("ServerSideEncryption", "") or "SSECustomerAlgorithm" in answer
-        if size == remote.size and (same is not False or is_encrypted):
-            part.replace(path)
-            return bool(same)
-        problem = f"{size} of {remote.size} bytes" if size != remote.size else "another MD5 than listed"
-    part.unlink(missing_ok=True)
+    try:
+        for _ in range(TRIES):
+            try:
+                answer = place.client.get_object(Bucket=place.bucket, Key=place.prefix + remote.name)
+                with part.open("wb") as file:
+                    for chunk in answer["Body"].iter_chunks(CHUNK):
+                        file.write(chunk)
+            except (HTTPClientError, IncompleteReadError) as error:
+                problem = error
+                continue
+            size, same = part.stat().st_size, _is_same(part, remote.etag)
+            # With a key of one's own or of KMS the ETag is no MD5.
+            is_encrypted = "kms" in answer.get("ServerSideEncryption", "") or "SSECustomerAlgorithm" in answer
+            if size == remote.size and (same is not False or is_encrypted):
+                part.replace(path)
+                return bool(same)
+            problem = f"{size} of {remote.size} bytes" if size != remote.size else "another MD5 than listed"
+    finally:
+        part.unlink(missing_ok=True)
     raise UserError(f"cannot copy '{place.prefix}{remote.name}': {problem}; run the same command again")
 
 
@@ -272,12 +281,15 @@ def _check_name(name: str) -> None:
         raise UserError(f"the object '{name}' has no name that a file in a folder can have; rename it")
 
 
+def _check_workers(workers: int) -> None:
+    if workers < 1:
+        raise UserError(f"--workers {workers} copies nothing; give 1 or more")
+
+
 def _in_parallel(
     work: Callable[[Any], tuple[bool, bool]], items: Iterable[Any], workers: int, title: str, address: str
 ) -> list[tuple[bool, bool]]:
     """What `work` says of every item; the first that fails ends it all."""
-    if workers < 1:
-        raise UserError(f"--workers {workers} copies nothing; give 1 or more")
     pool = ThreadPoolExecutor(workers)
     try:
         with _told(address):
@@ -295,6 +307,8 @@ def _told(address: str) -> Iterator[None]:
     """Turn what the store or the client says into a sentence."""
     try:
         yield
+    except ParamValidationError as error:
+        raise UserError(f"'{address}' has a bucket or a key as none can be called; use s3://bucket/prefix") from error
     except ClientError as error:
         told = error.response.get("Error", {})
         code, message = told.get("Code", "an error"), told.get("Message", "")

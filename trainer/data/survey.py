@@ -109,5 +109,5 @@ def _reason(path: Path, error: Exception) -> str:
             return "the file is empty"
         # Pillow names what it was given, which may be an object in memory.
         return "cannot identify image file" if isinstance(error, UnidentifiedImageError) else str(error)
-    except OSError:
-        return str(error)
+    except OSError as problem:
+        return problem.strerror or str(problem)

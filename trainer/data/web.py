@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
 from importlib.metadata import version
@@ -89,9 +89,10 @@ class Pace:
 
     def _next(self) -> float:
         try:
-            return float(self.file.read_text())
+            found = float(self.file.read_text())
         except (OSError, ValueError):
             return 0.0
+        return found if found - time.time() <= DAY else 0.0  # no pause is longer: the file is damaged
 
 
 class Web:
@@ -146,10 +147,17 @@ class Web:
         Raises:
             FetchError, UserError: as `fetch`.
         """
-        file = self.cache / f"{sha256(url.encode()).hexdigest()[:32]}.json"
-        if not is_fresh(file):
-            write_whole(file, self.fetch(url, _check_json).body)
-        return json.loads(file.read_bytes())
+        file = self._kept(url)
+        if is_fresh(file):
+            with suppress(ValueError, RecursionError):  # damaged on disk
+                return json.loads(file.read_bytes())
+        body = self.fetch(url, _check_json).body
+        write_whole(file, body)
+        return json.loads(body)
+
+    def forget(self, url: str) -> None:
+        """Ask again next time: the JSON that is kept of `url` is of no use."""
+        self._kept(url).unlink(missing_ok=True)
 
     def download(self, url: str, file: Path, title: str) -> None:
         """Stream `url` into `file`. What a killed run had of it is kept, and only the rest asked for.
@@ -197,6 +205,9 @@ class Web:
         """Wake who waits and end who reads."""
         self.stopped.set()
         self.session.close()
+
+    def _kept(self, url: str) -> Path:
+        return self.cache / f"{sha256(url.encode()).hexdigest()[:32]}.json"
 
     def _tried(self, ask: Callable[[], Any], read: Callable[[Response], Any]) -> Any:
         problem: Exception | None = None
@@ -291,14 +302,18 @@ def write_whole(file: Path, data: bytes) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     # Not the name with something added: it may have 255 bytes already.
     part = file.with_name(f".{sha256(os.fsencode(file.name)).hexdigest()[:32]}.part")
-    part.write_bytes(data)
-    part.replace(file)
+    try:
+        part.write_bytes(data)
+        part.replace(file)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def _check_json(answer: Answer) -> None:
     try:
         json.loads(answer.body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FetchError(f"the answer is no JSON ({error})") from error
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ FIELDS = (
     *("types", "subtypes", "rarity", "set", "set_type", "layout", "keywords", "frame", "frame_effects"),
     *("border_color", "artist", "lang", "watermark", "full_art", "promo"),
 )
+FIELD = re.compile(r"{(.*?)}")  # in a label
 
 Row = dict[str, Any]
 
@@ -29,8 +31,9 @@ def load_rules(path: Path | None = None) -> list[Row]:
     path = path or RULES
     try:
         rows = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"cannot read the rules in '{path}': {' '.join(str(error).split())}") from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        problem = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise UserError(f"cannot read the rules in '{path}': {problem}") from error
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise UserError(f"'{path}' is no list of rows such as `- {{types: Creature, labels: creature}}`")
     for number, row in enumerate(rows, 1):
@@ -40,12 +43,18 @@ def load_rules(path: Path | None = None) -> list[Row]:
             raise UserError(f"{where} names '{unknown[0]}'; there are {', '.join(FIELDS)}, colours and labels")
         if str(row.get("colours", "any")) not in COUNTS:
             raise UserError(f"{where} has colours '{row['colours']}'; say {', '.join(COUNTS)}")
+        if not isinstance(row.get("multicolour", False), bool):
+            raise UserError(f"{where} has multicolour '{row['multicolour']}'; say true or false")
+        for name in FIELDS:
+            if name in row and not _is_wanted(row[name]):
+                raise UserError(f"{where} has {name} {row[name]!r}, which no card has; say a value, or [one, another]")
         if not isinstance(row.get("labels", ""), str):
             raise UserError(f'{where} needs its labels as words: `labels: "{{colours}} creature"`')
-        fields = re.findall(r"{(.*?)}", row.get("labels", ""))
-        unknown = [name for name in fields if name not in (*FIELDS, "colours")]
+        unknown = [name for name in FIELD.findall(row.get("labels", "")) if name not in (*FIELDS, "colours")]
         if unknown:
             raise UserError(f"{where} has a label '{{{unknown[0]}}}'; there are {', '.join(FIELDS)} and colours")
+        if set(FIELD.sub("", row.get("labels", ""))) & {*"{}"}:
+            raise UserError(f"{where} has labels '{row['labels']}' with a brace too many; write fields as {{rarity}}")
     return rows
 
 
@@ -91,12 +100,20 @@ def _fits(value: Any, wanted: Any) -> bool:
     )
 
 
+def _is_wanted(options: Any) -> bool:
+    """Whether a row's value for a field is one, or several, that a card can have."""
+    options = options if isinstance(options, list) else [options]
+    return bool(options) and not any(isinstance(one, dict | list) or not str(one).strip() for one in options)
+
+
 def _filled(word: str, values: dict[str, Any]) -> Iterator[str]:
-    field = re.search(r"{(.*?)}", word)
-    found = values.get(field[1]) if field else [""]
-    for value in found if isinstance(found, list | tuple) else [found]:
-        if value is not None:
+    """The word with every value of its field; of several fields every value with every other's."""
+    names = list(dict.fromkeys(FIELD.findall(word)))
+    found = [one if isinstance(one, list | tuple) else [one] for one in map(values.get, names)]
+    for chosen in product(*found):
+        filled = dict(zip(names, chosen, strict=True))
+        if None not in chosen:
             # What a folder's name can carry: no separator, no case, nothing that a file system minds.
-            label = re.sub(r"[\W_]+", "_", re.sub(r"{.*?}", lambda _, value=value: str(value), word).casefold())
-            if label := label.strip("_"):
+            label = FIELD.sub(lambda field, filled=filled: str(filled[field[1]]), word).casefold()
+            if label := re.sub(r"[\W_]+", "_", label).strip("_"):
                 yield label

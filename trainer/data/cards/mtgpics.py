@@ -5,7 +5,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -13,7 +13,8 @@ from bs4 import BeautifulSoup
 
 from trainer.data.cards.labels import labels_of, load_rules
 from trainer.data.cards.scryfall import RIGHTS, bulk_cards, open_scryfall, pictures_of, well_formed
-from trainer.data.download import Wanted, download_pictures, file_name
+from trainer.data.download import Wanted, download_pictures, file_name, is_address
+from trainer.data.staging import check_room
 from trainer.data.web import FetchError, Web
 from trainer.errors import UserError
 from trainer.home import home
@@ -42,7 +43,7 @@ def mtgpics(
         multicolour: keep multi-coloured cards, coloured artifacts and non-basic lands, with all their labels.
         labels: a YAML file of other rules, like trainer/data/cards/labels.yaml.
     """
-    if urlsplit(deck_url).scheme not in ("http", "https"):
+    if not is_address(deck_url):
         raise UserError(f"'{deck_url}' is no page; name one: --deck-url https://www.mtgpics.com/set?set=318")
     if save_dir.exists() and not save_dir.is_dir():
         raise UserError(f"'{save_dir}' is a file; name a folder")
@@ -61,6 +62,17 @@ def mtgpics(
         known = known_labels(well_formed(bulk_cards(open_scryfall())), rules, multicolour)
         places = {name: f"{'-'.join(known.get(_key(card), ()))}/{name}" for name, (card, _) in pictures.items()}
         places = {name: place.lstrip("/") for name, place in places.items()}
+    lying = [path.relative_to(save_dir).as_posix() for path in sorted(save_dir.glob("[!.]*/*"))]
+    found = {PurePath(place).name: place for place in lying}
+    # Without a label a picture stays where a run with labels, or its user, put it.
+    places = {name: found.get(name, name) if place == name else place for name, place in places.items()}
+    moved = [place for place in lying if places.get(PurePath(place).name, place) != place]
+    if moved:
+        raise UserError(
+            f"'{save_dir}' holds {len(moved)} of these pictures under other labels, such as '{moved[0]}'; name another "
+            f"folder"
+        )
+    check_room(save_dir, places.values())
     save_dir.mkdir(parents=True, exist_ok=True)
     for name, place in places.items():  # of a run without labels
         if place != name and (save_dir / name).is_file():

@@ -30,6 +30,7 @@ from trainer.home import home
 INTERVAL = 0.11
 SLOW_PATHS = {f"/cards/{path}": 0.6 for path in ("search", "named", "random", "collection")}
 MANIFEST = "cards.csv"
+PLAN = f".{MANIFEST}"  # what the run under way, or one that was ended, fetches
 TEXTS = ("name", "set", "lang", "collector_number", "id")
 ADDRESS = re.compile(r"https?://[\w.:-]+/\S*", re.ASCII)
 RIGHTS = """\
@@ -86,6 +87,8 @@ def scryfall(
         raise UserError("--from-manifest says which pictures; leave out what chooses others")
     if not (from_manifest or set or query or per_label_set):
         raise UserError("say which cards: --set m19, --query 'year>=2015', --per-label-set 100 or --from-manifest FILE")
+    if query and not _is(query):
+        raise UserError(f"--query {query!r} is no text that Scryfall can be sent; write it in UTF-8")
     if out.exists() and not out.is_dir():
         raise UserError(f"'{out}' is a file; name a folder")
     print(RIGHTS)
@@ -103,7 +106,8 @@ def scryfall(
         rules, wanted = load_rules(labels), _colours(colors or [])
         cards = well_formed(search(web, query) if query else bulk_cards(web))
         sets = {code.casefold() for code in set or ()}
-        pictures = keep(choose(cards, rules, sets, wanted, multicolour, lang, size), per_label_set, out)
+        chosen = choose(cards, rules, sets, wanted, multicolour, lang, size)
+        pictures = keep(labelled_as_before(chosen, out), per_label_set, out)
     fetch(web, pictures, out)
 
 
@@ -118,13 +122,14 @@ def bulk_cards(web: Web) -> Iterator[Any]:
     Raises:
         UserError: if it cannot be had or is damaged.
     """
-    api = _api()
-    entries = _json(web, f"{api}/bulk-data").get("data")
+    index = f"{_api()}/bulk-data"
+    entries = _json(web, index).get("data")
     entries = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
     entry = next((entry for entry in entries if entry.get("type") == "default_cards"), {})
     url = entry.get("jsonl_download_uri") or entry.get("download_uri")  # the second is what older servers had
     if not _is(url, ADDRESS):
-        raise UserError(f"{api}/bulk-data lists no file of default_cards; is it Scryfall's?")
+        web.forget(index)
+        raise UserError(f"{index} lists no file of default_cards; is it Scryfall's?")
     file = web.cache / f"bulk-{Path(urlsplit(url).path).name}"
     if not file.exists():
         try:
@@ -140,7 +145,8 @@ def bulk_cards(web: Web) -> Iterator[Any]:
         if isinstance(error, OSError) and error.errno:  # the disk's, not the file's
             raise
         file.unlink()
-        raise UserError(f"the card data was damaged ({error}) and is removed; run the same command again") from error
+        problem = str(error).partition("\n")[0]  # the parser draws a picture below
+        raise UserError(f"the card data was damaged ({problem}) and is removed; run the same command again") from error
 
 
 def read_cards(file: Path) -> Iterator[Any]:
@@ -171,11 +177,14 @@ def search(web: Web, query: str) -> Iterator[Any]:
         cards, warnings, after = page.get("data"), page.get("warnings") or [], page.get("next_page")
         is_last = not page.get("has_more")
         if not (isinstance(cards, list) and isinstance(warnings, list) and (is_last or _is(after, ADDRESS))):
+            web.forget(url)
             raise UserError(f"what Scryfall gives for {url} is no page of a search; is it Scryfall's?")
         for warning in warnings:
             tqdm.write(f"Scryfall: {warning}")
         yield from cards
         if not is_last and after in seen:
+            for one in seen:
+                web.forget(one)
             raise UserError(f"Scryfall's pages go round in a circle: {after} comes twice; try another --query")
         url = None if is_last else after
 
@@ -264,6 +273,25 @@ def choose(
         raise UserError(f"there is no card of set '{unknown[0]}'; https://scryfall.com/sets lists the codes")
 
 
+def labelled_as_before(pictures: Iterable[Picture], out: Path) -> Iterator[Picture]:
+    """The pictures as they come.
+
+    Raises:
+        UserError: at the end, if an earlier run into `out` gave some of them other labels.
+    """
+    labels = {_place(one)[1]: one.labels for one in _earlier(out)}
+    moved = []
+    for picture in pictures:
+        if labels.get(_place(picture)[1], picture.labels) != picture.labels:
+            moved.append(picture.file)
+        yield picture
+    if moved:
+        raise UserError(
+            f"'{out}' holds {len(moved)} of these pictures under other labels, such as that of '{moved[0]}'; name "
+            f"another folder"
+        )
+
+
 def keep(pictures: Iterable[Picture], most: int | None, out: Path) -> list[Picture]:
     """The pictures in the order of their files; of each label set at most so many: those that are there first, then by
     chance, but always the same.
@@ -289,7 +317,7 @@ def keep(pictures: Iterable[Picture], most: int | None, out: Path) -> list[Pictu
         for group in groups.values():
             thin_out(group)
     if not groups:
-        raise UserError("no card fits; choose other sets or colours, or look at the rules in labels.yaml")
+        raise UserError("no card fits; choose other sets or colours, or look at the rules that --labels names")
     return sorted((one for group in groups.values() for one in group.values()), key=lambda one: one.file)
 
 
@@ -299,17 +327,25 @@ def fetch(web: Web, pictures: list[Picture], out: Path) -> None:
     Raises:
         UserError: if some could not be had; what could is there and listed. Or if another `cards.csv` is there.
     """
-    manifest = out / MANIFEST
-    earlier = read_manifest(manifest) if manifest.exists() else []  # of another query
+    manifest, plan = out / MANIFEST, out / PLAN
+    wanted = {(_place(one), one.source) for one in pictures}
+    places = {place for place, _ in wanted}
     out.mkdir(parents=True, exist_ok=True)
+    earlier = []  # of another query
+    for one in _earlier(out):
+        if _place(one) in places and (_place(one), one.source) not in wanted:
+            (out / one.file).unlink(missing_ok=True)  # in another size, or an older scan
+        else:
+            earlier.append(one)
+    _write_manifest(plan, {one.file: astuple(one) for one in [*pictures, *earlier]})
     done, failed = download_pictures(web, [Wanted(one.file, one.source, one.sha256) for one in pictures], out)
     rows = {one.file: (*astuple(one)[:-1], done[one.file]) for one in pictures if one.file in done}
-    rows = {one.file: astuple(one) for one in earlier if (out / one.file).is_file()} | rows
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(field.name for field in fields(Picture))
-    writer.writerows(rows[file] for file in sorted(rows))
-    write_whole(manifest, text.getvalue().encode())
+    for one in earlier:
+        if one.file not in rows and (out / one.file).is_file():
+            digest = one.sha256 or sha256((out / one.file).read_bytes()).hexdigest()
+            rows[one.file] = (*astuple(one)[:-1], digest)
+    _write_manifest(manifest, rows)
+    plan.unlink(missing_ok=True)  # another run may have been here
     sets = Counter(one.labels for one in pictures if one.file in done)
     print(f"{len(done)} pictures in {len(sets)} label sets: {', '.join(f'{k} {n}' for k, n in sorted(sets.items()))}")
     if strangers := _strangers(out, rows):
@@ -341,6 +377,7 @@ def read_manifest(path: Path) -> list[Picture]:
     if header != sorted(names):
         raise UserError(f"'{path}' is no manifest; its first line names {', '.join(names)}")
     found: dict[str, Picture] = {}
+    spellings: dict[str, str] = {}
     for number, row in enumerate(rows, 1):
         where = f"row {number} of '{path}'"
         if None in row or None in row.values():
@@ -350,12 +387,37 @@ def read_manifest(path: Path) -> list[Picture]:
         folder, _, name = one.file.partition("/")
         if folder != one.labels or not name or "/" in name:
             raise UserError(f"{where} has the labels '{one.labels}', but its file is '{one.file}', not <labels>/<name>")
+        if not all(label.strip() for label in folder.split("-")):
+            raise UserError(f"{where} has the labels '{folder}', one of which is empty")
+        if not name.lower().endswith((".jpg", ".png")):
+            raise UserError(f"{where} has the file '{one.file}', which is called as no picture is; end it with .jpg")
+        if (known := spellings.setdefault(folder.casefold(), folder)) != folder:
+            raise UserError(f"{where} has the labels '{folder}', and another row '{known}'; use one spelling")
         if one.sha256 and not re.fullmatch("[0-9a-f]{64}", one.sha256):
             raise UserError(f"{where} has the SHA-256 '{one.sha256}', which is none: it has 64 digits from 0 to f")
         if one.file in found:
             raise UserError(f"{where} lists '{one.file}' again; each picture has one row")
         found[one.file] = one
     return [*found.values()]
+
+
+def _write_manifest(path: Path, rows: dict[str, tuple[str, ...]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(field.name for field in fields(Picture))
+    writer.writerows(rows[file] for file in sorted(rows))
+    write_whole(path, text.getvalue().encode())
+
+
+def _earlier(out: Path) -> list[Picture]:
+    """What earlier runs into `out` fetched, or meant to when they were ended."""
+    found = {one.file: one for name in (MANIFEST, PLAN) if (out / name).exists() for one in read_manifest(out / name)}
+    return [*found.values()]
+
+
+def _place(picture: Picture) -> tuple[str, str]:
+    """Its label folder and its name, which are the same in every size: without the ending."""
+    return picture.labels, picture.file.removeprefix(f"{picture.labels}/").rpartition(".")[0]
 
 
 def _strangers(out: Path, known: Container[str]) -> list[str]:
@@ -371,6 +433,7 @@ def _json(web: Web, url: str) -> dict[str, Any]:
     try:
         found = web.fetch_json(url)
         if not isinstance(found, dict):
+            web.forget(url)
             raise FetchError("the answer is no JSON object")
         return found
     except FetchError as error:
