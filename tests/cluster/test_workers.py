@@ -13,6 +13,8 @@ from checks.manifests import Manifests
 from conftest import rendered, small, stand_ins
 from pods import Cluster, Running, cluster, docker, eventually
 
+EPOCHS = 2  # of the experiment `demo`, which the manifests run
+
 
 def with_workers(count: int) -> Manifests:
     """The local overlay with the component distributed-training and this many workers."""
@@ -42,7 +44,7 @@ def step(running: Running, name: str) -> dict:
 
 
 def train(namespace: Cluster, job: str, workers: int, kill: int | None = None) -> tuple[dict[str, float], float, int]:
-    """Run the job; kill a worker in the second epoch if one is named.
+    """Run the job; kill a worker in the last epoch if one is named.
 
     Returns:
         the test split's figures, seconds of training, and how often a pod was started.
@@ -60,7 +62,8 @@ def train(namespace: Cluster, job: str, workers: int, kill: int | None = None) -
         return any(f"epoch {number}/" in docker("logs", name) for name in names.values())
 
     if kill is not None:
-        eventually(lambda: epochs(2), "the second epoch", 900)  # so the first one's state is on disk
+        eventually(lambda: epochs(EPOCHS - 1), "the last epoch", 900)
+        time.sleep(3)  # an epoch's state is written after its line
         docker("kill", names[kill])
     left, deadline = set(pods), time.monotonic() + 1500
     while left:
@@ -80,7 +83,7 @@ def train(namespace: Cluster, job: str, workers: int, kill: int | None = None) -
         time.sleep(1)
     seconds = time.monotonic() - start
     logs = [docker("logs", name) for name in names.values()]
-    assert sum("epoch 3/3" in log for log in logs) == 1, "\n".join(logs)
+    assert sum(f"epoch {EPOCHS}/{EPOCHS}" in log for log in logs) == 1, "\n".join(logs)
     # It went on where it was: what the first worker did last, it did not begin with the first epoch.
     assert kill is None or "epoch 1/" not in logs[0].rpartition("run: ")[2], logs[0]
     # The first worker's evaluation; the others' step ends at once.
