@@ -24,7 +24,8 @@ def predictions(name: str, picture: Path) -> dict[str, float]:
     ask = (
         "import base64, http.client, json, sys, time\n"
         "body = base64.b64decode(sys.stdin.read())\n"
-        "for _ in range(300):\n"
+        "end = time.monotonic() + 280\n"  # emulated on a busy machine
+        "while time.monotonic() < end:\n"
         "    try:\n"
         "        c = http.client.HTTPConnection('127.0.0.1', 8501, timeout=120)\n"
         "        c.request('POST', '/api/predict', body, {'Content-Type': 'image/png'})\n"
