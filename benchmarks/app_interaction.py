@@ -102,7 +102,7 @@ def measure(address: str, rounds: int) -> None:
             requests.post(f"{address}/api/predict", data=body, headers={"Content-Type": "image/jpeg"}, timeout=60)
             inference.append((time.perf_counter() - started) * 1000)
 
-        page.locator("input[type=file]").first.set_input_files(SAMPLES[0])
+        page.locator(".st-key-files input[type=file]").set_input_files(SAMPLES[0])
         page.get_by_role("table").first.wait_for()
         slider = page.get_by_role("slider")
         shift, heat = [], []

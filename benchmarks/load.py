@@ -148,7 +148,7 @@ class Load:
                 try:
                     page = context.new_page()
                     page.goto(self.url)
-                    page.locator("input[type=file]").first.set_input_files(rng.choice(SAMPLES))
+                    page.locator(".st-key-files input[type=file]").set_input_files(rng.choice(SAMPLES))
                     page.get_by_role("list", name="Labels").get_by_role("listitem").first.wait_for()
                 except Error as error:
                     fault = str(error).splitlines()[0]

@@ -7,7 +7,7 @@ say() { echo "install: $*" >&2; exit 1; }
 
 command -v "$python" >/dev/null || say "there is no '$python'; install Python 3.11, 3.12 or 3.13, or name one: make PYTHON=python3.12"
 "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
-  || say "$("$python" --version) does not fit; install Python 3.11, 3.12 or 3.13, or name one: make PYTHON=python3.12"
+  || say "$("$python" --version 2>&1) does not fit; install Python 3.11, 3.12 or 3.13, or name one: make PYTHON=python3.12"
 "$python" -c 'import ensurepip, venv' 2>/dev/null || say "'$python' cannot make virtual environments; on Debian: apt-get install python3-venv"
 free=$(($(df -Pk . | awk 'NR == 2 { print $4 }') / 1024 / 1024))
 [ "$free" -ge 8 ] || say "only $free GB are free here; PyTorch and the rest need up to 8 GB"

@@ -119,7 +119,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args[0] == "--version":
         print(version())
         return 0
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what cleans up behind itself gets to do so
+    for sign in (signal.SIGTERM, signal.SIGHUP):  # so that what cleans up behind itself gets to do so
+        if signal.getsignal(sign) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(sign, lambda number, _: sys.exit(128 + number))
     if not os.environ.get("MANASIGHT_DEBUG"):
         # What libraries say while they load and start; MANASIGHT_DEBUG=1 lets it through.
         warnings.simplefilter("ignore")

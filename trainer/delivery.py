@@ -74,6 +74,9 @@ class SteadyLogger(MLFlowLogger):
             self._waiting += new
             self._changed.notify_all()
 
+    def log_hyperparams(self, *_: object, **__: object) -> None:
+        """Nothing: `manasight fit` logs its options itself, under their own names."""
+
     def _deliver(self) -> None:
         while True:
             with self._changed:

@@ -43,6 +43,11 @@ class TrainedRun:
     data: MultiLabelDataModule
 
     @property
+    def stamp(self) -> list[int | str]:
+        """What an evaluation is of: these weights on this data."""
+        return [(self.folder / "checkpoints" / "best.ckpt").stat().st_mtime_ns, str(self.data.root)]
+
+    @property
     def report(self) -> Path:
         """The folder of its evaluation."""
         return self.folder / "evaluation"
@@ -135,7 +140,7 @@ def report(trained: TrainedRun) -> None:
                 folder / f"{name}.png",
             )
     content = {"metrics": figures, "thresholds": thresholds.tolist(), "temperature": temperature, "classes": classes}
-    content["data"] = str(trained.data.root)
+    content["of"] = trained.stamp
     _page(trained, figures, table, bool(worst))
     # Last, because this file says that the evaluation is there.
     temporary = folder / ".metrics.json.new"

@@ -68,9 +68,9 @@ def export(run: str = "latest", data: Path | None = None, register: bool = True)
 
 
 def evaluation_of(trained: TrainedRun) -> dict[str, Any]:
-    """What `manasight evaluate` wrote of a run on this data: metrics, thresholds, temperature. Done now if need be."""
+    """What `manasight evaluate` wrote of these weights and data: metrics, thresholds, temperature; made if need be."""
     path = trained.report / "metrics.json"
-    if not path.is_file() or json.loads(path.read_text()).get("data") != str(trained.data.root):
+    if not path.is_file() or json.loads(path.read_text()).get("of") != trained.stamp:
         report(trained)
     return json.loads(path.read_text())
 

@@ -219,6 +219,9 @@ def main(args: list[str], prog: str = "manasight fit") -> int:
         args = ["--config", str(tracking.run_folder(resumed) / "config.yaml"), *args]
     parser = build_parser(prog)
     config = parser.parse_args(args)
+    for name in ("data", "model", "trainer"):
+        if not isinstance(config[name], Namespace):
+            raise UserError(f"--{name} {config[name]} is no group of options; write --{name}.NAME VALUE")
     if resumed:
         check_unchanged(parser, args, resumed)
     text = parser.dump(config.clone(), skip_none=True)
@@ -260,6 +263,8 @@ def fit(data: MultiLabelDataModule, config: Namespace, config_text: str, resumed
         raise UserError(f"'{data.root}' has one label, '{data.classes[0]}'; there is nothing to tell it from")
     if not len(data.loader("train", shuffle=True)):
         raise UserError(f"'{data.root / 'train'}' has one image; batch normalisation needs two: add images")
+    # Of a small data set too there is something to see.
+    config.trainer.log_every_n_steps = min(config.trainer.log_every_n_steps, len(data.train_dataloader()))
     model = MultiLabelClassifier(classes=data.classes, **config.model.as_dict())
     if config.find_learning_rate:
         return _find_learning_rate(model, data, config)

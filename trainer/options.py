@@ -42,11 +42,15 @@ class Parser(ArgumentParser):
         unknown = re.search(r"[Uu]nrecognized arguments: (\S+)|does not accept option '([^']+)'", message)
         if unknown:
             name = (unknown[1] or "--" + unknown[2]).partition("=")[0]
+            if not name.startswith("-"):
+                return f"'{name}' is one argument too many"
             known = [option for option in self._option_string_actions if option.startswith("--")]
             near = difflib.get_close_matches(name, known, 1)
             return f"there is no option '{name}'" + (f", did you mean '{near[0]}'?" if near else "")
         if found := re.search(r"Parser key \"([^\"]+)\":\s+'utf-8' codec can't encode", message):
             return f"the name given as {found[1]} is not UTF-8; rename it"
+        if found := re.search(r"Parser key \"([^\"]+)\": Unable to load config '([^']*)'", message):
+            return f"--{found[1]} {found[2]} is no group of options; write --{found[1]}.NAME VALUE"
         wrong = WRONG_TYPE.search(message)
         if wrong:
             kinds = re.findall(r"Expected an? <class '(\w+)'>", wrong["why"])
@@ -56,6 +60,8 @@ class Parser(ArgumentParser):
                 usual = getattr(self._option_string_actions.get(f"--{wrong['key']}"), "default", None)
                 shown = ",".join(map(str, usual)) if usual and isinstance(usual, tuple | list) else "1,2"
                 expected = [f"a list in brackets, as in [{shown}]"]
+                if usual and wrong["value"].strip().startswith("["):
+                    expected = [f"{len(usual)} values, as in [{shown}]"]
             values = dict.fromkeys(value for choice in choices for value in choice.split(", "))
             expected += [f"one of {', '.join(values)}"] if values else []
             value = wrong["value"].strip().splitlines()[0]
@@ -74,6 +80,8 @@ def check_yaml(path: str) -> None:
         found = yaml.safe_load(Path(path).read_text())
     except FileNotFoundError:
         raise UserError(f"there is no file '{path}'") from None
+    except OSError as error:
+        raise UserError(f"'{path}' cannot be read ({error.strerror}); name a YAML file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""

@@ -47,7 +47,7 @@ def save_predictions(
         colour = "#1a7f37" if (decided == truth).all() else "#cf222e"
         axis.set_title("\n".join(lines), fontsize=9, color=colour)
         axis.text(0.5, -0.02, fill(name, 26), transform=axis.transAxes, ha="center", va="top", fontsize=7)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, bbox_inches="tight")
 
 
 def save_confusion_matrices(matrices: np.ndarray, classes: Sequence[str], path: Path) -> None:
@@ -72,7 +72,7 @@ def save_confusion_matrices(matrices: np.ndarray, classes: Sequence[str], path: 
         axis.set(xticks=[0, 1], yticks=[0, 1], xticklabels=["no", "yes"], yticklabels=["no", "yes"], title=label)
     figure.supxlabel("predicted")
     figure.supylabel("true")
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, bbox_inches="tight")
 
 
 def save_precision_recall(
@@ -98,7 +98,7 @@ def save_precision_recall(
         axis.grid(alpha=0.3)
     figure.supxlabel("recall")
     figure.supylabel("precision")
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, bbox_inches="tight")
 
 
 def save_reliability(series: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], path: Path) -> None:
@@ -120,7 +120,7 @@ def save_reliability(series: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarr
         axis.set_xlabel("probability given")
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("share of labels that hold")
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, bbox_inches="tight")
 
 
 def save_bars(table: pd.DataFrame, names: Sequence[str], path: Path) -> None:
@@ -141,7 +141,7 @@ def save_bars(table: pd.DataFrame, names: Sequence[str], path: Path) -> None:
         axis.set(xticks=places, xticklabels=table.index)
         axis.set_title(name, pad=12)
         axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, bbox_inches="tight")
 
 
 def save_epochs(histories: Mapping[str, Sequence[float]], path: Path) -> None:
@@ -154,7 +154,7 @@ def save_epochs(histories: Mapping[str, Sequence[float]], path: Path) -> None:
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
     axis.legend()
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, bbox_inches="tight")
 
 
 def save_attributions(
@@ -187,4 +187,4 @@ def save_attributions(
             )
             if k == 0:
                 axis.set_title(method, fontsize=9)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, bbox_inches="tight")

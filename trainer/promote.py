@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from trainer import tracking
 from trainer.data.folder import MultiLabelImageFolder
-from trainer.data.image import load_rgb, resize
+from trainer.data.image import load_named, resize
 from trainer.data.parallel import in_order
 from trainer.errors import UserError
 from trainer.evaluate import load_run
@@ -27,7 +27,9 @@ ALIAS = "champion"
 HISTORY = "manasight.promotion."
 
 
-def promote(version: int | None = None, data: Path | None = None, force: str | None = None) -> None:
+def promote(
+    version: int | None = None, data: Path | None = None, force: str | None = None, separator: str = "-"
+) -> None:
     """Make a registered model the champion if its macro F1 on the test split is higher than the present champion's.
 
     Both are measured on the same images, each with its own thresholds; a bootstrap over those images says whether the
@@ -37,6 +39,7 @@ def promote(version: int | None = None, data: Path | None = None, force: str | N
     Args:
         version: the candidate's version; by default the newest.
         data: the folder of splits to compare on; by default that of the candidate's run.
+        separator: what stands between the labels in the names of that folder's.
         force: promote it even if it is not the better one, for the reason given here. Its file must still be in order.
     """
     if force is not None and not force.strip():
@@ -61,8 +64,10 @@ def promote(version: int | None = None, data: Path | None = None, force: str | N
                 f"{', '.join(old.metadata.classes)}; they cannot be compared: promote with --force REASON if that is "
                 "meant"
             )
-        root = data if data is not None else load_run(new.metadata.run_id).data.root
-        split = MultiLabelImageFolder(root / "test", classes=new.metadata.classes)
+        if data is None:
+            split = load_run(new.metadata.run_id).data.folder("test")
+        else:
+            split = MultiLabelImageFolder(data / "test", separator=separator, classes=new.metadata.classes)
         found = compare(answers(new, split), answers(old, split), split.targets.numpy() > 0.5)
         reason = f"{describe(found)} of version {champion.version} on {len(split)} images"
         if not found.difference > 0:
@@ -122,7 +127,9 @@ def find_champion(client: mlflow.MlflowClient) -> ModelVersion | None:
     """The version that the alias names now, if it names one."""
     try:
         return client.get_model_version_by_alias(tracking.MODEL_NAME, ALIAS)
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
         return None
 
 
@@ -156,6 +163,6 @@ def answers(model: OnnxClassifier, split: MultiLabelImageFolder) -> np.ndarray:
     """bool `[N, C]`: the labels that a model gives to the images of a split, with its own thresholds."""
     size = model.metadata.input_size
     paths = [Path(path) for path, _ in split.samples]
-    images = in_order(lambda path: np.asarray(resize(load_rgb(path), size)), paths, cpu_cores())
+    images = in_order(lambda path: np.asarray(resize(load_named(path), size)), paths, cpu_cores())
     probabilities = model.predict(batched(tqdm(images, total=len(split), desc="comparing", unit="image", disable=None)))
     return decided(probabilities, model.metadata.thresholds)

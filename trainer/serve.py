@@ -62,7 +62,7 @@ def serve(port: int = 8501, mlflow_port: int = 5000, address: str = "127.0.0.1",
         for process, (_, log, _, url) in zip(running, servers, strict=True):
             wait_until_ready(process, log, url)
         print(f"app     http://localhost:{port}   (log: {home / 'app.log'})")
-        print(f"MLflow  http://localhost:{mlflow_port}   (log: {home / 'mlflow.log'})")
+        print(f"MLflow  http://localhost:{mlflow_port}/#/experiments   (log: {home / 'mlflow.log'})")
         print("Ctrl-C stops both", flush=True)
         while all(process.poll() is None for process in running):
             time.sleep(0.5)

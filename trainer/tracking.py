@@ -34,6 +34,7 @@ def connect() -> mlflow.MlflowClient:
     alone: AbstractContextManager = nullcontext()
     if not uri:
         uri = f"sqlite:///{make_home().resolve() / 'mlflow.db'}"
+        new = not (home() / "mlflow.db").exists()
         alone = FileLock(home() / "mlflow.db.lock")
     elif "://" not in uri:
         raise UserError(f"MLFLOW_TRACKING_URI is '{uri}', which is no address; give one such as http://localhost:5000")
@@ -51,6 +52,10 @@ def connect() -> mlflow.MlflowClient:
             client.search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError, ModuleNotFoundError) as error:
         reason = str(error).splitlines()[0]
+        if not named and "disk is full" in reason:
+            if new:
+                (home() / "mlflow.db").unlink(missing_ok=True)
+            raise UserError(f"the disk of '{home()}' is full; free some space, or set MANASIGHT_HOME") from error
         remedy = "check MLFLOW_TRACKING_URI" if named else f"move '{home() / 'mlflow.db'}' away, or mend it"
         raise UserError(
             f"MLflow at '{_shown(named) if named else home()}' does not answer: {reason}; {remedy}"

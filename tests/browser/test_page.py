@@ -38,7 +38,7 @@ def picture(colour: str, size: tuple[int, int] = (160, 224)) -> dict[str, object
 
 def upload(page: Page, *files: dict[str, object]) -> None:
     """Give files to the page's uploader."""
-    page.locator("input[type=file]").first.set_input_files(list(files))
+    page.locator(".st-key-files input[type=file]").set_input_files(list(files))
 
 
 def labels(page: Page) -> Locator:

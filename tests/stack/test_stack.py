@@ -102,7 +102,7 @@ def test_a_champion_reaches_the_open_page_and_outlives_down_purge_and_restore(
     connections = []
     page.on("websocket", lambda opened: connections.append(opened.url))
     page.goto(f"http://127.0.0.1:{stack.ports['PORT']}")
-    page.locator("input[type=file]").first.set_input_files(picture)
+    page.locator(".st-key-files input[type=file]").set_input_files(picture)
     expect(page.get_by_role("row", name="creature")).to_contain_text("%")
     assert served(stack) == "starter"
 

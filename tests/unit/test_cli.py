@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from mlflow.exceptions import MlflowException
 
 from trainer import tracking
 from trainer.cli import COMMANDS, explain, main
@@ -100,6 +101,9 @@ def test_missing_data_is_named(capsys, tmp_path):
         ("data split x x/y", "would become part of itself"),
         ("data split x y --separator=", "the separator is empty"),
         ("data demo /proc/x --count 54", "'/proc/x' cannot be made"),
+        ("data split x y z", "'z' is one argument too many"),
+        ("data split x y --fractions [0.5,0.5]", "takes 3 values, as in [0.7,0.15,0.15], not '[0.5, 0.5]'"),
+        ("fit --model 3", "--model 3 is no group of options; write --model.NAME VALUE"),
         ("promote --version newest", "--version takes a whole number or null, not 'newest'"),
         ("predict nowhere --model models/starter/model.onnx", "there is no 'nowhere'"),
         ("predict x --out nowhere/table.csv", "there is no folder 'nowhere'"),
@@ -120,6 +124,7 @@ def test_a_mistake_in_the_options_is_one_sentence(args, says, capsys):
         ("", "'{}' holds no options"),
         ("- a\n- b\n", "'{}' holds no options"),
         ("trainer: {max_epochs: many}\ndata: {root: x}\n", "takes a whole number or null, not 'many'"),
+        ("trainer: 3\ndata: {root: x}\n", "--trainer 3 is no group of options"),
         ("data: {rooot: x}\n", "did you mean '--data.root'?"),
     ],
 )
@@ -154,6 +159,24 @@ def test_who_reads_may_have_had_enough(make_images, labels):
     process.stdout.close()
     assert process.stderr.read() == ""
     assert process.wait(60) == 1
+
+
+def test_an_image_that_breaks_off_is_named(capsys, make_images, tmp_path):
+    root = make_images("data", {"red": 3, "blue": 3})
+    path = root / "red" / "001.png"
+    path.write_bytes(path.read_bytes()[:300])
+    assert f"cannot read image '{path}'" in sentence(capsys, "data", "split", root, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_disk_full_of_a_new_database_is_no_broken_one(capsys, monkeypatch, tmp_path):
+    def full(*_: object, **__: object) -> None:
+        (tmp_path / "home" / "mlflow.db").write_bytes(b"half")
+        raise MlflowException("(sqlite3.OperationalError) database or disk is full\n[SQL: ...]")
+
+    monkeypatch.setattr("mlflow.MlflowClient.search_experiments", full)
+    assert f"the disk of '{tmp_path / 'home'}' is full; free some space" in sentence(capsys, "promote")
+    assert not (tmp_path / "home" / "mlflow.db").exists()
 
 
 def test_one_label_is_too_few(capsys, make_images):

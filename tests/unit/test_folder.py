@@ -65,6 +65,13 @@ def test_labels_that_differ_only_in_case_are_refused(make_images):
         MultiLabelImageFolder(make_images("data", {"red-square": 1, "Red": 1}))
 
 
+def test_labels_that_only_look_alike_are_refused(make_images):
+    with pytest.raises(UserError, match="in how an accent is stored"):
+        MultiLabelImageFolder(make_images("accents", {"caf\u00e9": 1, "cafe\u0301": 1}))
+    with pytest.raises(UserError, match="has the label 'red ' with a space at its end"):
+        MultiLabelImageFolder(make_images("spaces", {"red - blue": 1, "red": 1}))
+
+
 def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(UserError, match="there is no folder"):
         MultiLabelImageFolder(tmp_path / "nowhere")

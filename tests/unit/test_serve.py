@@ -27,7 +27,8 @@ def start(home: Path, model: Path, port: int, mlflow_port: int) -> subprocess.Po
     )
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+# SIGHUP: the terminal was closed.
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_both_pages_answer_and_both_stop(tmp_path, tiny_model, find_port, sign):
     model = tmp_path / "model.onnx"
     model.write_bytes(tiny_model())
@@ -46,7 +47,7 @@ def test_both_pages_answer_and_both_stop(tmp_path, tiny_model, find_port, sign):
 
     process.send_signal(sign)
     status = process.wait(30)
-    assert status == (0 if sign is signal.SIGINT else 143)
+    assert status == (0 if sign is signal.SIGINT else 128 + sign)
     assert "Traceback" not in process.stderr.read()
     _, alive = psutil.wait_procs(children, timeout=5)
     assert not alive

@@ -173,6 +173,18 @@ def test_only_a_better_model_is_promoted(home, data, capsys):
     with pytest.raises(UserError, match="no version 7"):
         promote(version=7)
 
+    # What is compared is read as the run read it: here with another separator.
+    for folder in (data / "test").iterdir():
+        folder.rename(folder.with_name(folder.name.replace("-", "+")))
+    promote(version=2, data=data, separator="+")
+    for folder in data.glob("*/*-*"):
+        folder.rename(folder.with_name(folder.name.replace("-", "+")))
+    config = home / "runs" / run_id / "config.yaml"
+    config.write_text(config.read_text().replace("separator: '-'", "separator: '+'"))
+    capsys.readouterr()
+    promote(version=2)
+    assert "version 1 stays champion" in capsys.readouterr().out
+
 
 def test_an_export_that_differs_from_torch_is_refused(home, data, monkeypatch):
     main(arguments(data, trainer__max_epochs="1"))

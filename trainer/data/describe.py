@@ -67,6 +67,8 @@ def describe(
     if check and broken:
         listing = "\n".join(f"  {entry['file']}: {entry['problem']}" for entry in broken)
         raise UserError(f"{len(broken)} of {total} images are unreadable; mend or remove them:\n{listing}")
+    if check and report["empty"]:
+        raise UserError(f"there are no images in {', '.join(report['empty'])} of '{root}'; fill or remove the folders")
     if check and not as_json:
         print(f"\nall {total} images are readable")
 
@@ -81,16 +83,20 @@ def examine(
 
     Returns:
         what can be said of it, ready for JSON: `splits` with counts, sizes and, if decoded, `mean` and
-        `standard_deviation`; `broken`; and if decoded `duplicates` and `look_alikes`, in groups of files.
+        `standard_deviation`; `broken` images and `empty` label folders; and if decoded `duplicates` and `look_alikes`,
+        in groups of files.
         And per split every readable image with its labels.
 
     Raises:
         UserError: if the folders are no data set.
     """
     found: Looks = {}
-    report: dict[str, Any] = {"splits": {}, "broken": []}
+    report: dict[str, Any] = {"splits": {}, "broken": [], "empty": []}
     spellings: dict[tuple[str, ...], tuple[str, ...]] = {}
     labelled = {name: _labelled(folder, separator, spellings) for name, folder in split_folders(root).items()}
+    for folder in split_folders(root).values():
+        parts = label_folders(folder, separator)
+        report["empty"] += [_name(part, root) for part in parts if not list_images(part, folder, IMG_EXTENSIONS)]
     classes = sorted({label for images in labelled.values() for labels in images.values() for label in labels})
     for name, images in labelled.items():
         counts = np.zeros((3, 256), np.int64)
@@ -189,6 +195,8 @@ def tables(report: dict[str, Any]) -> str:
             ("Label sets", pd.DataFrame(label_sets).fillna(0).astype(int).sort_index()),
         )
     ]
+    if report["empty"]:
+        texts.append("Label folders without an image: " + ", ".join(report["empty"]))
     if report["broken"]:
         lines = [f"{entry['file']}: {entry['problem']}" for entry in report["broken"]]
         texts.append("\n".join([f"Broken: {len(lines)}", *lines[:LISTED], *["…"][: len(lines) > LISTED]]))

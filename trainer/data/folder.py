@@ -1,6 +1,7 @@
 """Reads a folder of images in which every sub-folder's name is a set of labels: `<root>/<label>-<label>/*.jpg`."""
 
 import os
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,11 +21,14 @@ def label_set(name: str, separator: str = "-") -> tuple[str, ...]:
     """The labels in a folder's name, sorted: `creature-black` and `black-creature` are the same set.
 
     Raises:
-        UserError: if a label is empty or stands twice.
+        UserError: if a label is empty, stands twice, or has a space at an end.
     """
     labels = name.split(separator) if separator else [name]
     if not all(label.strip() for label in labels):
         raise UserError(f"folder '{name}' has an empty label; name it <label>{separator}<label> with one '{separator}'")
+    padded = [label for label in labels if label != label.strip()]
+    if padded:
+        raise UserError(f"folder '{name}' has the label '{padded[0]}' with a space at its end; take it away")
     repeated = [label for label, times in Counter(labels).items() if times > 1]
     if repeated:
         raise UserError(f"folder '{name}' names the label '{repeated[0]}' twice; name each label once")
@@ -52,10 +56,13 @@ def label_folders(root: Path, separator: str = "-") -> dict[Path, tuple[str, ...
     spellings: dict[str, set[str]] = defaultdict(set)
     for labels in label_sets.values():
         for label in labels:
-            spellings[label.casefold()].add(label)
+            spellings[unicodedata.normalize("NFC", label).casefold()].add(label)
     for variants in spellings.values():
         if len(variants) > 1:
-            raise UserError(f"labels in '{root}' differ only in case: {', '.join(sorted(variants))}; use one spelling")
+            raise UserError(
+                f"labels in '{root}' differ only in case, or in how an accent is stored: "
+                f"{', '.join(sorted(variants))}; use one spelling"
+            )
     return label_sets
 
 

@@ -8,6 +8,8 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
+from trainer.errors import UserError
+
 # What Pillow raises for a file that it cannot decode.
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
@@ -41,6 +43,21 @@ def load_rgb(path: Path, at_least: tuple[int, int] | None = None) -> Image.Image
             edge = max(at_least)
             image.draft("RGB", (edge, edge))
         return to_rgb(ImageOps.exif_transpose(image))
+
+
+def load_named(path: Path, at_least: tuple[int, int] | None = None) -> Image.Image:
+    """`load_rgb` for images that have to be there.
+
+    Raises:
+        UserError: naming the file if it cannot be decoded.
+    """
+    try:
+        return load_rgb(path, at_least)
+    except UNREADABLE as error:
+        raise UserError(
+            f"cannot read image '{path}' ({error}); see `manasight data describe --check`, mend or remove it, or set "
+            "drop_unreadable"
+        ) from error
 
 
 def resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:

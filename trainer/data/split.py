@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from trainer.data.folder import SPLITS, MultiLabelImageFolder, label_folders
-from trainer.data.image import load_rgb
+from trainer.data.image import load_named
 from trainer.data.staging import staged_folder
 from trainer.errors import UserError
 
@@ -88,7 +88,7 @@ def near_duplicates(paths: Sequence[Path], bits: int) -> np.ndarray:
         int32 `[N]`: the group of each image; linked images, also over a third, share one.
     """
     with ThreadPoolExecutor() as pool:
-        hash_image = lambda path: imagehash.dhash(load_rgb(path, (64, 64)), hash_size=16).hash.ravel()  # noqa: E731
+        hash_image = lambda path: imagehash.dhash(load_named(path, (64, 64)), hash_size=16).hash.ravel()  # noqa: E731
         hashes = list(tqdm(pool.map(hash_image, paths), total=len(paths), desc="comparing", unit="image", disable=None))
     return group_alike(hashes, bits)
 
