@@ -145,6 +145,6 @@ else
 fi
 
 say "delete"
-kubectl delete -k k8s/overlays/local --timeout 300s
+kubectl delete -k k8s/overlays/local --ignore-not-found --timeout 300s
 ! kubectl get namespace "$namespace" >/dev/null 2>&1 || fail "the namespace $namespace is still there"
 say "done"

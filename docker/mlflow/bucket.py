@@ -9,7 +9,8 @@ import boto3
 
 def run(action: str, name: str) -> None:
     """`create` the bucket, `save` it to standard output, or `load` it from /bucket.tar and delete all else in it."""
-    client = boto3.client("s3", endpoint_url=os.environ["MLFLOW_S3_ENDPOINT_URL"], region_name="us-east-1")
+    region = os.environ.get("AWS_DEFAULT_REGION", "us-east-1")
+    client = boto3.client("s3", endpoint_url=os.environ["MLFLOW_S3_ENDPOINT_URL"], region_name=region)
     if action == "create":
         if name not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
             client.create_bucket(Bucket=name)

@@ -1,4 +1,4 @@
-"""What MLflow's image does besides serving: `migrate`, `gc`, `backup`, `restore`. Mounted into it from a ConfigMap.
+"""What MLflow's image does besides serving: `migrate`, `gc`, `room`, `backup`, `unpack`. Mounted from a ConfigMap.
 
 A backup is the archive that `make backup` writes, so that either side can restore what the other saved.
 """
@@ -62,8 +62,18 @@ def collect_garbage(older_than: str) -> None:
     gc.main(["--older-than", older_than, "--backend-store-uri", server.database()])
 
 
-def backup(keep_days: str) -> None:
-    """Join the database's dump of a moment ago with the bucket, then delete archives older than `keep_days`.
+def make_room(keep_days: str) -> None:
+    """Delete what a failed backup left behind, and archives older than `keep_days`; the newest one stays."""
+    for left in (BACKUPS / "part").glob("*"):
+        left.unlink()
+    oldest = datetime.now(UTC) - timedelta(days=int(keep_days))
+    for archive in sorted(BACKUPS.glob("manasight-*.tar"))[:-1]:
+        if datetime.fromtimestamp(archive.stat().st_mtime, UTC) < oldest:
+            archive.unlink()
+
+
+def backup() -> None:
+    """Join the database's dump of a moment ago with the bucket.
 
     The dump comes first: whatever it names was in the bucket by then, and artifacts are never changed.
     """
@@ -72,17 +82,13 @@ def backup(keep_days: str) -> None:
         command = [sys.executable, "/opt/manasight/server.py", "bucket", "save"]
         subprocess.run(command, stdout=file, check=True)  # noqa: S603
     (part / "SHA256SUMS").write_text("".join(f"{digest(part / name)}  {name}\n" for name in PARTS))
-    now = datetime.now(UTC)
-    archive = BACKUPS / f"manasight-{now:%Y%m%dT%H%M%SZ}.tar"
+    archive = BACKUPS / f"manasight-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.tar"
     with tarfile.open(part / "archive", "w") as tar:
         for name in ("SHA256SUMS", *PARTS):
             tar.add(part / name, name)
     (part / "archive").rename(archive)
     for name in ("SHA256SUMS", *PARTS):
         (part / name).unlink()
-    for old in BACKUPS.glob("manasight-*.tar"):
-        if datetime.fromtimestamp(old.stat().st_mtime, UTC) < now - timedelta(days=int(keep_days)):
-            old.unlink()
     print(f"{archive}: {archive.stat().st_size} bytes")
 
 
@@ -113,11 +119,13 @@ if __name__ == "__main__":
                 migrate()
             case ["gc", older_than]:
                 collect_garbage(older_than)
-            case ["backup", keep_days]:
-                backup(keep_days)
+            case ["room", keep_days]:
+                make_room(keep_days)
+            case ["backup"]:
+                backup()
             case ["unpack", name]:
                 unpack(name)
             case _:
-                raise SystemExit("maintenance: say one of: migrate, gc AGE, backup DAYS, unpack NAME")
+                raise SystemExit("maintenance: say one of: migrate, gc AGE, room DAYS, backup, unpack NAME")
     except server.SettingError as error:
         raise SystemExit(f"maintenance: {error}") from error

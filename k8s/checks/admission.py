@@ -16,6 +16,10 @@ QUANTITY = re.compile(rf"([0-9]+(?:\.[0-9]+)?)({'|'.join(SUFFIXES)})")
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 # Minute, hour, day, month, weekday: the highest value of each.
 FIELDS = (59, 23, 31, 12, 7)
+ACCESS_MODES = {"ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"}
+ACTIONS = {"Count", "FailIndex", "FailJob", "Ignore"}
+# Labels that the Job controller gives its pods.
+JOB_LABELS = {f"batch.kubernetes.io/{name}" for name in ("controller-uid", "job-completion-index", "job-name")}
 
 
 def check(manifests: Manifests) -> Iterator[Finding]:
@@ -31,6 +35,13 @@ def check(manifests: Manifests) -> Iterator[Finding]:
         claims = [claim["spec"] for claim in spec.get("volumeClaimTemplates", [])]
         for claim in [*claims, spec] if found["kind"] == "PersistentVolumeClaim" else claims:
             yield from (Finding(title(found), sentence) for sentence in _resources(claim.get("resources", {})))
+            for mode in sorted({*claim.get("accessModes", [])} - ACCESS_MODES):
+                yield Finding(title(found), f"{mode} is none of the access modes {', '.join(sorted(ACCESS_MODES))}")
+        for metric in spec.get("metrics", []) if found["kind"] == "HorizontalPodAutoscaler" else []:
+            if metric.get("resource", {}).get("name", "cpu") not in ("cpu", "memory"):
+                yield Finding(
+                    title(found), f"it measures {metric['resource']['name']}, which is neither cpu nor memory"
+                )
         if found["kind"] in ("CronJob", "Job"):
             job = spec["jobTemplate"]["spec"] if "jobTemplate" in spec else spec
             yield from (Finding(title(found), sentence) for sentence in _job(job))
@@ -60,6 +71,12 @@ def _resources(resources: Object) -> Iterator[str]:
 
 def _pod(pod: Pod) -> Iterator[str]:
     yield from _twice("container", (container["name"] for container in pod.containers))
+    for container in pod.containers:
+        for variable in container.get("env", []):
+            path = variable.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath", "")
+            label = re.fullmatch(r"metadata\.labels\['(.+)'\]", path)
+            if label and label[1] not in {*pod.labels, *JOB_LABELS}:
+                yield f"{variable['name']} reads the label {label[1]}, which its pods do not have"
     yield from _twice("volume", (volume["name"] for volume in pod.spec.get("volumes", [])))
     for volume in pod.spec.get("volumes", []):
         size = (volume.get("emptyDir") or {}).get("sizeLimit", "1")
@@ -81,6 +98,9 @@ def _container(container: Object, spec: Object) -> Iterator[str]:
 def _job(job: Object) -> Iterator[str]:
     if "podFailurePolicy" in job and job["template"]["spec"].get("restartPolicy") != "Never":
         yield "podFailurePolicy asks for the restartPolicy Never"
+    for rule in job.get("podFailurePolicy", {}).get("rules", []):
+        if rule["action"] not in ACTIONS:
+            yield f"podFailurePolicy's action {rule['action']} is none of {', '.join(sorted(ACTIONS))}"
     if job.get("backoffLimitPerIndex") is not None and job.get("completionMode") != "Indexed":
         yield "backoffLimitPerIndex asks for the completionMode Indexed"
 

@@ -28,6 +28,7 @@ class Pod:
         spec: of the pod.
         claims: names of the volume claims that a StatefulSet makes.
         serves: it is meant to run for ever, so it needs probes.
+        namespace: in which it is.
     """
 
     owner: str
@@ -35,6 +36,7 @@ class Pod:
     spec: Object
     claims: frozenset[str] = frozenset()
     serves: bool = False
+    namespace: str = "manasight"
 
     @property
     def name(self) -> str:
@@ -50,6 +52,11 @@ class Pod:
     def words(self) -> list[str]:
         """Commands and arguments of all its containers."""
         return [word for c in self.containers for word in (*c.get("command", []), *c.get("args", []))]
+
+    @property
+    def joins(self) -> bool:
+        """It is a worker of a training of several."""
+        return not {"torch.distributed.run", "/scripts/worker.py"}.isdisjoint(self.words)
 
     @property
     def ports(self) -> dict[str, int]:
@@ -77,6 +84,11 @@ class Manifests:
 
     def __post_init__(self) -> None:
         self.pods = list(_pods(self.objects))
+
+    @property
+    def namespace(self) -> str:
+        """Where all of it is to be: an overlay may name another one than the base."""
+        return next((found["metadata"]["name"] for found in self.of("Namespace")), "manasight")
 
     def of(self, *kinds: str) -> list[Object]:
         """The objects of some kinds."""
@@ -114,7 +126,8 @@ def _pods(objects: list[Object]) -> Iterator[Pod]:
 
 
 def _pod(found: Object, template: Object, claims: frozenset[str] = frozenset(), serves: bool = False) -> Pod:
-    return Pod(title(found), template.get("metadata", {}).get("labels", {}), template["spec"], claims, serves)
+    labels, namespace = template.get("metadata", {}).get("labels", {}), found["metadata"].get("namespace", "default")
+    return Pod(title(found), labels, template["spec"], claims, serves, namespace)
 
 
 def _train_pod(found: Object) -> Pod:
@@ -134,4 +147,4 @@ def _train_pod(found: Object) -> Pod:
     node["resources"] = trainer.get("resourcesPerNode", {})
     # The runtime sets the rest; a service account of ours says that no token is mounted.
     pod.setdefault("restartPolicy", "Never")
-    return Pod(title(found), labels, pod)
+    return Pod(title(found), labels, pod, namespace=found["metadata"].get("namespace", "default"))

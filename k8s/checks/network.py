@@ -75,7 +75,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
 def _ways(manifests: Manifests) -> Iterator[tuple[Pod | Outside, Pod | Outside, int, str, bool]]:
     """Everybody to every port of everybody, each with whether it must be open."""
     pods = {pod.name: pod for pod in manifests.pods}
-    workers = any("torch.distributed.run" in pod.words for pod in manifests.pods)
+    workers = any(pod.joins for pod in manifests.pods)
     external_database = "postgres" not in pods
     external_store = "minio" not in pods
     pulls = any("pull" in pod.words for pod in manifests.pods)
@@ -146,7 +146,7 @@ def _is(peer: Pod | Outside, entry: Object) -> bool:
         return inside and not any(ip_address(peer.address) in ip_network(hole) for hole in block.get("except", []))
     namespace = entry.get("namespaceSelector")
     if isinstance(peer, Pod):
-        home = namespace is None or _selects(namespace, {"kubernetes.io/metadata.name": "manasight"})
+        home = namespace is None or _selects(namespace, {"kubernetes.io/metadata.name": peer.namespace})
         return home and _selects(entry.get("podSelector", {}), peer.labels)
     if peer.address or namespace is None:
         return False

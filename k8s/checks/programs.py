@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from functools import cache
 from itertools import pairwise
 
@@ -12,6 +13,21 @@ from checks.render import ROOT
 # What a trainer needs to write its state and close its run once it was told to stop: measured seconds, and room.
 TRAINER_GRACE = 60
 GPU = "nvidia.com/gpu"
+# Variables that commands here use or programs of others read. What is not one of them, but nearly, is misspelt.
+VARIABLES = [
+    *("CARDS", "DATA", "DATABASE", "DATASET_URL", "EXPERIMENT", "JOB", "POD_IP"),
+    *("AWS_ACCESS_KEY_ID", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    *("MINIO_ROOT_PASSWORD", "MINIO_ROOT_PASSWORD_FILE", "MINIO_ROOT_USER"),
+    *("MLFLOW_S3_ENDPOINT_URL", "MLFLOW_SERVER_ALLOWED_HOSTS", "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"),
+    *("MLFLOW_TRACKING_INSECURE_TLS", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_URI"),
+    *("MLFLOW_TRACKING_USERNAME", "POSTGRES_PASSWORD", "POSTGRES_PASSWORD_FILE"),
+    *("PGPASSFILE", "PGPASSWORD", "PGSSLCERT", "PGSSLKEY", "PGSSLMODE", "PGSSLROOTCERT"),
+]
+# What the programs of an image cannot do without.
+NEEDS = {"app": "MLFLOW_TRACKING_URI", "mlflow": "MANASIGHT_DATABASE", "trainer": "MLFLOW_TRACKING_URI"}
+PATH = re.compile(r"(?:^|[\s=])(/[a-z][\w./-]*)")
+# Folders that the images bring, and a device.
+BROUGHT = ("/opt", "/dev/null")
 
 
 def check(manifests: Manifests) -> Iterator[Finding]:
@@ -19,6 +35,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
     mounted = {
         path for pod in manifests.pods for container in pod.containers for path in _files(manifests, pod, container)
     }
+    encrypted = any("PGSSLMODE" in config.get("data", {}) for config in manifests.of("ConfigMap"))
     for config in manifests.of("ConfigMap"):
         for key, value in config.get("data", {}).items():
             yield from (Finding(title(config), sentence) for sentence in _setting(key, value, mounted))
@@ -27,6 +44,16 @@ def check(manifests: Manifests) -> Iterator[Finding]:
         for container in pod.containers:
             where = f"{pod.owner} container {container['name']}"
             yield from (Finding(where, sentence) for sentence in _container(manifests, pod, container))
+            if encrypted and {"PGPASSWORD", "PGSSLMODE"} & _variables(manifests, container).keys() == {"PGPASSWORD"}:
+                yield Finding(
+                    where, "a config map sets PGSSLMODE, and it does not get it: its password would travel in clear"
+                )
+        yield from (Finding(pod.owner, sentence) for sentence in _secrets(manifests, pod))
+    for job in manifests.of("TrainJob"):
+        if job["spec"]["runtimeRef"]["name"] != "torch-distributed":
+            yield Finding(
+                title(job), f"Kubeflow Trainer brings no runtime {job['spec']['runtimeRef']['name']} for torch"
+            )
 
 
 @cache
@@ -65,6 +92,8 @@ def _found(pattern: str, file: str) -> frozenset[str]:
 def _setting(key: str, value: str, mounted: set[str]) -> Iterator[str]:
     if key.startswith("MANASIGHT_") and key not in settings():
         yield f"nothing reads the setting {key}"
+    elif key not in VARIABLES and (meant := get_close_matches(key, VARIABLES, 1, 0.75)):
+        yield f"nothing reads {key}; is {meant[0]} meant?"
     if value.startswith("/run/secrets/") and value not in mounted:
         yield f"{key} is {value}, which nobody mounts"
     if re.match(r"[a-z0-9+]+://[^/@]*:[^/@]+@", value):
@@ -80,14 +109,41 @@ def _files(manifests: Manifests, pod: Pod, container: Object) -> Iterator[str]:
             for item in source.get("secret", {}).get("items", []):
                 yield f"{mount['mountPath']}/{item['path']}"
         if "configMap" in volume:
-            config = manifests.get("ConfigMap", volume["configMap"]["name"]) or {}
-            yield from (f"{mount['mountPath']}/{key}" for key in config.get("data", {}))
+            yield from (f"{mount['mountPath']}/{key}" for key in _config(manifests, volume["configMap"]))
+
+
+def _variables(manifests: Manifests, container: Object) -> dict[str, str]:
+    """The variables of a container; a value that only the cluster knows stays $(NAME)."""
+    known = {}
+    for source in container.get("envFrom", []):
+        known |= _config(manifests, source.get("configMapRef", {}))
+    for variable in container.get("env", []):
+        name, reference = variable["name"], variable.get("valueFrom", {}).get("configMapKeyRef", {})
+        known[name] = variable.get("value", _config(manifests, reference).get(reference.get("key"), f"$({name})"))
+    return known
+
+
+def _config(manifests: Manifests, reference: Object) -> dict[str, str]:
+    return (manifests.get("ConfigMap", reference.get("name", "")) or {}).get("data", {})
+
+
+def _secrets(manifests: Manifests, pod: Pod) -> Iterator[str]:
+    """Files of secrets under a name that nothing in the pod says, and those that its server is told of and has not."""
+    files = [volume["configMap"] for volume in pod.spec.get("volumes", []) if "configMap" in volume]
+    said = [text for reference in files for text in _config(manifests, reference).values()]
+    said += [value for container in pod.containers for value in _variables(manifests, container).values()]
+    for container in pod.containers:
+        own = {path for path in _files(manifests, pod, container) if path.startswith("/run/secrets/")}
+        for path in sorted(own):
+            if not re.search(rf"{path}(?!\w)", "\n".join(said)):
+                yield f"it mounts {path}, which nothing in it reads"
+        for name, value in _variables(manifests, container).items():
+            if container.get("args") == ["server"] and value.startswith("/run/secrets/") and value not in own:
+                yield f"its server reads {name}, {value}, which it does not mount"
 
 
 def _container(manifests: Manifests, pod: Pod, container: Object) -> Iterator[str]:
-    own, known = set(_files(manifests, pod, container)), {}
-    for source in container.get("envFrom", []):
-        known |= (manifests.get("ConfigMap", source.get("configMapRef", {}).get("name", "")) or {}).get("data", {})
+    own, known = set(_files(manifests, pod, container)), _variables(manifests, container)
     for variable in container.get("env", []):
         yield from _setting(variable["name"], variable.get("value", ""), own)
     command = [*container.get("command", []), *container.get("args", [])]
@@ -104,6 +160,13 @@ def _container(manifests: Manifests, pod: Pod, container: Object) -> Iterator[st
     for name, commands in (("trainer", trainer_commands()), ("mlflow", server_commands())):
         if image.startswith(name) and calls and not {" ".join(calls[:1]), " ".join(calls[:2])} & commands:
             yield f"the image {name} has no command '{' '.join(calls[:2])}'"
+    needed = NEEDS.get(image.removesuffix("-cuda"))
+    if needed and needed not in known and words[:2] != ["python3", "-c"]:
+        yield f"it does not get {needed}"
+    mounts = (*BROUGHT, *(mount["mountPath"] for mount in container.get("volumeMounts", [])))
+    for path in PATH.findall("\n".join([*words, *(entry.get("value", "") for entry in container.get("env", []))])):
+        if not any(path == mount or path.startswith(f"{mount}/") for mount in mounts):
+            yield f"it names {path}, which lies on none of its volumes"
     writable = {mount["mountPath"] for mount in container.get("volumeMounts", []) if not mount.get("readOnly")}
     if "/tmp" not in writable:  # noqa: S108
         yield "it has no /tmp to write to"
@@ -124,7 +187,7 @@ def _pod(pod: Pod, manifests: Manifests) -> Iterator[str]:
     if pod.name == "trainer" and patience < TRAINER_GRACE and not pod.owner.startswith("TrainJob/"):
         yield f"a trainer needs {TRAINER_GRACE} seconds to write its state when it is told to stop; it gets {patience}"
     claims = {claim["metadata"]["name"]: claim for claim in manifests.of("PersistentVolumeClaim")}
-    for volume in volumes if "torch.distributed.run" in pod.words else []:
+    for volume in volumes if pod.joins else []:
         claim = volume.get("persistentVolumeClaim", {})
         modes = claims.get(claim.get("claimName"), {}).get("spec", {}).get("accessModes", [])
         if claim and not claim.get("readOnly") and "ReadWriteMany" not in modes:

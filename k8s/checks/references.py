@@ -14,7 +14,7 @@ PROBE_PATHS = {
     "mlflow": ("/health", "/health"),
 }
 # Containers that prepare a pod run in the order in which they stand.
-STEPS = ("bucket", "migrate", "data", "fit", "evaluate", "export", "unpack", "database")
+STEPS = ("bucket", "migrate", "data", "fit", "evaluate", "export", "unpack", "room", "database")
 VARIABLE = re.compile(r"(?<!\$)\$\(([A-Za-z_][A-Za-z0-9_]*)\)")
 ADDRESS = re.compile(r"^[a-z0-9+]+://(?:[^/@]+@)?([a-z0-9-]+)(?::(\d+))?(?:/|$)")
 
@@ -70,8 +70,9 @@ def _unique(manifests: Manifests) -> Iterator[Finding]:
         if key in seen:
             yield Finding(title(found), "it is there twice")
         seen.add(key)
-        if found["kind"] != "Namespace" and found["metadata"].get("namespace") != "manasight":
-            yield Finding(title(found), f"it is in the namespace {found['metadata'].get('namespace')}, not manasight")
+        home, named = manifests.namespace, found["metadata"].get("namespace")
+        if found["kind"] != "Namespace" and named != home:
+            yield Finding(title(found), f"it is in the namespace {named}, not {home}")
 
 
 def _selectors(manifests: Manifests) -> Iterator[Finding]:
@@ -289,7 +290,9 @@ def _scaling(manifests: Manifests) -> Iterator[Finding]:
         if not all("sessionPersistence" in rule for rule in route["spec"]["rules"]):
             yield Finding(title(route), "it keeps no session on one pod: uploads would answer 400")
     for budget in manifests.of("PodDisruptionBudget"):
-        if budget["spec"].get("maxUnavailable") in (0, "0%"):
+        least = budget["spec"].get("minAvailable")
+        running = _replicas(manifests, budget["spec"]["selector"]["matchLabels"])
+        if budget["spec"].get("maxUnavailable") in (0, "0%") or least == "100%" or _number(least) >= running:
             yield Finding(title(budget), "it lets no pod go: no node could ever be drained")
     for job in manifests.of("CronJob"):
         spec = job["spec"]["jobTemplate"]["spec"]
@@ -298,11 +301,28 @@ def _scaling(manifests: Manifests) -> Iterator[Finding]:
             name = rule.get("onExitCodes", {}).get("containerName")
             if name and name not in containers:
                 yield Finding(title(job), f"podFailurePolicy names a container {name} that is not there")
+        if "backoffLimitPerIndex" in spec and spec.get("maxFailedIndexes") != 0:
+            yield Finding(title(job), "its workers wait for one that has failed for good: maxFailedIndexes must be 0")
         workers = re.search(r"--nnodes=(\d+)", str(spec["template"]["spec"]))
         if workers and {int(workers[1])} != {spec.get("completions"), spec.get("parallelism")}:
             yield Finding(title(job), "completions, parallelism and --nnodes are not one number of workers")
         if job["metadata"]["name"] in ("trainer", "restore") and job["spec"].get("suspend") is not True:
             yield Finding(title(job), "it must be suspended: it runs when somebody asks for it")
+
+
+def _replicas(manifests: Manifests, labels: dict[str, str]) -> float:
+    """How many pods with these labels there are at least; no number if that is nobody's replicas."""
+    owners = {pod.owner for pod in manifests.matching(labels)}
+    counts = [found["spec"].get("replicas", 1) for found in manifests.objects if title(found) in owners]
+    for scaler in manifests.of("HorizontalPodAutoscaler"):
+        reference = scaler["spec"]["scaleTargetRef"]
+        if f"{reference['kind']}/{reference['name']}" in owners:
+            counts = [scaler["spec"].get("minReplicas", 1)]
+    return sum(counts) or float("inf")
+
+
+def _number(value: object) -> float:
+    return value if isinstance(value, int) else 0
 
 
 def _addresses(manifests: Manifests) -> Iterator[Finding]:

@@ -87,6 +87,50 @@ def test_a_lost_worker_is_replaced_and_the_training_goes_on(home, data, find_por
     assert figures["metrics"]["test"]["macro_f1"] > 0.8
 
 
+def worker(index: int, data: Path, port: int) -> subprocess.Popen:
+    """One of two workers as Kubernetes starts them; either may be rank 0, which prints."""
+    script = Path(__file__).parents[2] / "k8s" / "components" / "distributed-training" / "worker.py"
+    launcher = [sys.executable, script, "--nnodes=2", "--nproc-per-node=1", "--max-restarts=10"]
+    meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=test"]
+    meeting += ["--rdzv-conf=join_timeout=3600", "--local-addr=127.0.0.1"]
+    command = [*launcher, *meeting, "-m", "trainer.cli", *FIT, f"--data.root={data}", "--trainer.max_epochs=3"]
+    own = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "JOB_COMPLETION_INDEX": str(index)}
+    with (data.parent / f"worker-{index}").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | own)
+
+
+def test_a_worker_in_a_pod_ends_with_the_status_that_its_job_reads(home, data, find_port):
+    def logs() -> list[str]:
+        return [path.read_text() for path in sorted(data.parent.glob("worker-*"))]
+
+    def until(text: str) -> None:
+        deadline = time.monotonic() + 300
+        while not any(text in log for log in logs()):
+            assert time.monotonic() < deadline, logs()
+            time.sleep(0.1)
+
+    port = find_port()
+    second = worker(1, data, port)
+    until(f"waits for the first worker at 127.0.0.1:{port}")
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(60) == 75, logs()
+
+    first, second = (worker(index, data, port) for index in range(2))
+    until("epoch 2/")
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(60) == 75, logs()
+    assert second.wait(120) == 75, logs()  # the rendezvous went with the first
+
+    both = [worker(index, data, port) for index in (1, 0)]
+    assert [process.wait(300) for process in both] == [0, 0], logs()
+    assert sum(log.count("epoch 1/") for log in logs()) == 1
+    assert "epoch 3/3" in "".join(logs())
+
+    # A pod that is lost in a later step comes back when nobody is there to meet.
+    assert worker(0, data, port).wait(60) == 0
+    assert "nothing left to train" in logs()[0]
+
+
 @pytest.mark.parametrize(("sign", "called"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")])
 def test_one_process_keeps_the_step_at_which_it_was_stopped(home, data, sign, called):
     options = [*FIT, f"--data.root={data}", "--trainer.max_epochs=3", "--data.batch_size=2"]  # 72 steps in an epoch

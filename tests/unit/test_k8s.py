@@ -1,12 +1,15 @@
 """The manifests are in order, every kind of mistake in them is refused, and their scripts do what they say."""
 
+import importlib
 import os
 import shutil
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import yaml
@@ -102,6 +105,35 @@ def test_sealed_secrets_take_the_place_of_a_vault(copy):
     path.write_text(sealed.replace("password:", "secret:", 1))
     assert any("the secret minio has no key password" in str(found) for found in findings(build(path.parent)))
     path.write_text(text)
+
+
+def test_an_overlay_may_have_a_namespace_of_its_own(copy):
+    folder = write_combination(copy, ("network-policies",), components(copy))
+    path = folder / "kustomization.yaml"
+    path.write_text(path.read_text().replace("namespace: manasight", "namespace: team-a"))
+    manifests = build(folder)
+    assert not findings(manifests)
+    manifests.get("Deployment", "app")["metadata"]["namespace"] = "manasight"
+    said = [str(found) for found in findings(Manifests(manifests.objects))]
+    assert "Deployment/app: it is in the namespace manasight, not team-a" in said
+
+
+def test_a_backup_makes_room_first_and_keeps_the_newest(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "k8s" / "base")
+    for name in ("psycopg2", "server"):  # of MLflow's image
+        monkeypatch.setitem(sys.modules, name, MagicMock())
+    maintenance = importlib.import_module("maintenance")
+    monkeypatch.setattr(maintenance, "BACKUPS", tmp_path)
+    (tmp_path / "part").mkdir()
+    for days in (1, 8, 9):
+        archive = tmp_path / f"manasight-{days}.tar"
+        archive.touch()
+        os.utime(archive, (0, time.time() - days * 86_400))
+        (tmp_path / "part" / f"left-{days}").touch()
+    maintenance.make_room("7")
+    # By name 9 is the newest, whatever its age.
+    assert sorted(path.name for path in tmp_path.glob("manasight-*")) == ["manasight-1.tar", "manasight-9.tar"]
+    assert not list((tmp_path / "part").iterdir())
 
 
 def test_an_overlay_is_found_wherever_it_is(copy):
