@@ -49,7 +49,7 @@ class Parser(ArgumentParser):
             return f"there is no option '{name}'" + (f", did you mean '{near[0]}'?" if near else "")
         if found := re.search(r"Parser key \"([^\"]+)\":\s+'utf-8' codec can't encode", message):
             return f"the name given as {found[1]} is not UTF-8; rename it"
-        if found := re.search(r"Parser key \"([^\"]+)\": Unable to load config '([^']*)'", message):
+        if found := re.search(r"Parser key \"([^\"]+)\":\s+Unable to load config '([^']*)'", message):
             return f"--{found[1]} {found[2]} is no group of options; write --{found[1]}.NAME VALUE"
         wrong = WRONG_TYPE.search(message)
         if wrong:

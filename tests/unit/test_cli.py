@@ -195,6 +195,8 @@ def test_a_tracking_server_that_is_away_is_named_within_seconds(capsys, monkeypa
 
 def test_a_tracking_address_that_is_none_is_named(capsys, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "htp:/nonsense")
+    assert "'htp:/nonsense', which is no address" in sentence(capsys, "promote")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "foo://bar")
     assert "check MLFLOW_TRACKING_URI" in sentence(capsys, "promote")
 
 

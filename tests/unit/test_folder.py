@@ -61,7 +61,7 @@ def test_a_name_that_is_no_label_set_is_refused(make_images, name, message):
 
 
 def test_labels_that_differ_only_in_case_are_refused(make_images):
-    with pytest.raises(UserError, match="differ only in case: Red, red"):
+    with pytest.raises(UserError, match=r"differ only in case.*: Red, red"):
         MultiLabelImageFolder(make_images("data", {"red-square": 1, "Red": 1}))
 
 
