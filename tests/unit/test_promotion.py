@@ -123,7 +123,7 @@ def test_force_needs_a_reason_which_is_kept(register, data, capsys):
     register()
     promote(data=data)
     register(classes=["black", "green", "red"])
-    with pytest.raises(UserError, match=r"knows \['black', 'green', 'red'\], champion 1 .*promote with --force REASON"):
+    with pytest.raises(UserError, match=r"knows black, green, red, champion 1 .*promote with --force REASON"):
         promote(data=data)
     assert main(["promote", "--force", " "]) == 1
     assert "--force needs a reason" in capsys.readouterr().err
