@@ -40,14 +40,19 @@ def gather(model: Model) -> tuple[list[Given], list[Given]]:
     sources = ["Files", "Folder", "Camera", *(["Samples"] if fitting else [])]
     st.session_state.setdefault("source", "Files")
     source = st.segmented_control("Pictures from", sources, required=True, key="source")
-    # An uploader that is not drawn forgets its files: those that were not chosen are only hidden.
-    with st.container(key="files"):
-        files = st.file_uploader("Pictures, or a zip of them", accept_multiple_files=True)
-    with st.container(key="folder"):
-        folder = st.file_uploader("A folder of pictures", type=list(EXTENSIONS), accept_multiple_files="directory")
-    hidden = ", ".join(f".st-key-{name.lower()}" for name in ("Files", "Folder") if name != source)
-    st.html(f"<style>{hidden} {{ display: none; }}</style>")
-    uploads = {"Files": files, "Folder": folder, "Camera": []}
+    # An uploader that is not drawn forgets its files: one that was chosen before is only hidden.
+    seen = st.session_state.setdefault("seen", set())
+    seen.add(source)
+    uploads = {"Files": [], "Folder": [], "Camera": []}
+    if "Files" in seen:
+        with st.container(key="files"):
+            uploads["Files"] = st.file_uploader("Pictures, or a zip of them", accept_multiple_files=True)
+    if "Folder" in seen:
+        with st.container(key="folder"):
+            kinds = list(EXTENSIONS)
+            uploads["Folder"] = st.file_uploader("A folder of pictures", type=kinds, accept_multiple_files="directory")
+    for name in {"Files", "Folder"} & seen - {source}:
+        st.html(f"<style>.st-key-{name.lower()} {{ display: none; }}</style>")
     if source == "Camera":
         photo = st.camera_input("Take a photo of one thing, upright, filling the frame")
         uploads["Camera"] = [photo] if photo else []
