@@ -88,12 +88,8 @@ def register_model(run_id: str, path: Path) -> str:
     """Log a model.onnx to its run, unchanged, and make it a version of the registered model.
 
     Returns:
-        the new version; the one that there is if this very file was registered before.
+        the new version.
     """
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    for known in mlflow.MlflowClient().search_model_versions(f"name = '{tracking.MODEL_NAME}'"):
-        if known.tags.get("manasight.sha256") == digest:
-            return known.version
     metadata = OnnxClassifier(path).metadata
     height, width = metadata.input_size
     classes = len(metadata.classes)
@@ -124,7 +120,7 @@ def register_model(run_id: str, path: Path) -> str:
     tags = {
         "run_id": run_id,
         "macro_f1": f"{figures.get('macro_f1', 0):.4f}",
-        "sha256": digest,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
     for key, value in tags.items():
         client.set_model_version_tag(tracking.MODEL_NAME, version, f"manasight.{key}", value)
