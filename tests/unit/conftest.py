@@ -2,12 +2,13 @@
 
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from processes import Manasight
 
 # A runner in the background is deaf to Ctrl-C, and so would be every process that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -62,3 +63,17 @@ def make_images(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return make
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Manasight]]:
+    """A function that starts `manasight` with some arguments as a process of its own; `first=code` runs before it."""
+    started = []
+
+    def start(*arguments: str, first: str = "") -> Manasight:
+        started.append(Manasight(list(arguments), tmp_path / f"output-{len(started)}", first))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()

@@ -15,6 +15,7 @@ import pytest
 import requests
 import torch
 from mlflow.entities import Metric
+from processes import Manasight
 
 from trainer import tracking
 from trainer.checkpoints import WholeCheckpoints
@@ -44,11 +45,16 @@ def home(home: Path, make_images: Callable[..., Path]) -> Path:
     return home
 
 
-def killed(where: str, *args: str) -> None:
-    """Run a command in a process that kills itself where a piece of code says so."""
-    code = f"import os, signal, sys\n{where}\nfrom trainer.cli import main\nsys.exit(main(sys.argv[1:]))"
-    done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=300)
-    assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
+@pytest.fixture
+def killed(start: Callable[..., Manasight]) -> Callable[..., None]:
+    """Runs a command in a process that kills itself where a piece of code says so."""
+
+    def run(where: str, *arguments: str) -> None:
+        process = start(*arguments, first=f"import os, signal\n{where}")
+        said = process.stdout.read()
+        assert process.wait(300) == -signal.SIGKILL, said
+
+    return run
 
 
 DIE = "os.kill(os.getpid(), signal.SIGKILL)"
@@ -93,7 +99,7 @@ def assert_whole(run_id: str, epochs: int = EPOCHS) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc to find a file's name")
 @pytest.mark.parametrize("where", [IN_AN_EPOCH, IN_A_CHECKPOINT], ids=["in an epoch", "in a checkpoint"])
-def test_a_training_killed_outright_goes_on(home, where):
+def test_a_training_killed_outright_goes_on(home, killed, where):
     killed(where, *FIT)
     run_id = tracking.find_run("latest")
     checkpoints = tracking.run_folder(run_id) / "checkpoints"
@@ -103,7 +109,7 @@ def test_a_training_killed_outright_goes_on(home, where):
     assert sorted(path.name for path in checkpoints.iterdir()) == ["best.ckpt", "last.ckpt"]
 
 
-def test_an_export_killed_in_its_middle_is_done_again(home):
+def test_an_export_killed_in_its_middle_is_done_again(home, killed):
     assert main(FIT) == 0
     run_id = tracking.find_run("latest")
     folder = tracking.run_folder(run_id)
@@ -196,14 +202,13 @@ def server(tmp_path: Path, find_port: Callable[[], int]) -> Iterator[tuple[str, 
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def test_training_goes_on_while_mlflow_is_away(home, server, monkeypatch):
-    url, start = server
-    process = start()
+def test_training_goes_on_while_mlflow_is_away(home, server, start, monkeypatch):
+    url, start_server = server
+    process = start_server()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # its own tries would only make the test longer
     epochs = 6
-    command = [sys.executable, "-m", "trainer.cli", *FIT, f"--trainer.max_epochs={epochs}"]
-    fit = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    fit = start(*FIT, f"--trainer.max_epochs={epochs}")
     seen = []
     for line in fit.stdout:
         seen.append(line)
@@ -215,9 +220,9 @@ def test_training_goes_on_while_mlflow_is_away(home, server, monkeypatch):
     assert f"epoch {epochs}/{epochs}" in "".join(seen[-1:]), "".join(seen)
     time.sleep(max(0, OUTAGE - (time.monotonic() - away)))
     assert fit.poll() is None  # it waits to deliver
-    start()
-    rest = fit.communicate(timeout=240)[0]
-    assert fit.returncode == 0, rest
+    start_server()
+    rest = fit.stdout.read()
+    assert fit.wait(240) == 0, rest
     assert_whole(tracking.find_run("latest"), epochs)
 
 

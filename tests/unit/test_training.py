@@ -7,8 +7,6 @@ import random
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -207,38 +205,39 @@ def test_a_run_that_fails_ends_as_failed(home, data, monkeypatch):
 
 
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_killed_run_goes_on_in_the_same_run(home, data, sign):
-    command = [sys.executable, "-m", "trainer.cli", *arguments(data, trainer__max_epochs="8")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def test_a_killed_run_goes_on_in_the_same_run(home, data, start, sign):
+    process = start(*arguments(data, data__batch_size="4", trainer__max_epochs="3"))  # 36 steps in an epoch
     for line in process.stdout:
-        if line.startswith("epoch 2/"):
+        if line.startswith("epoch 1/"):
             break
-    (last,) = (home / "runs").glob("*/checkpoints/last.ckpt")
-    while torch.load(last, weights_only=False)["epoch"] < 1:  # an epoch's checkpoint is written after its line
-        assert process.poll() is None
-        time.sleep(0.01)
+    run, client = only_run(), tracking.connect()
+    run_id = run.info.run_id
+    # In the second epoch, for certain; the first one's checkpoint was written before.
+    while client.get_metric_history(run_id, "train_loss_step")[-1].step < 38:
+        time.sleep(0.05)
     process.send_signal(sign)
     rest = process.stdout.read()
     status = process.wait(120)
-    run = only_run()
+    (last,) = (home / "runs").glob("*/checkpoints/last.ckpt")
+    step = torch.load(last, weights_only=False)["global_step"]
     if sign is signal.SIGKILL:
         assert status == -signal.SIGKILL
-        assert run.info.status == "RUNNING"
+        assert only_run().info.status == "RUNNING"
+        assert step == 36
     else:
         assert status == 75, rest
-        assert run.info.status == "KILLED"
-        assert f"--resume {run.info.run_id}" in rest
+        assert only_run().info.status == "KILLED"
+        assert rest.count(f"stopped by {'SIGTERM' if sign is signal.SIGTERM else 'Ctrl-C'}") == 1
+        assert f"--resume {run_id}" in rest
+        assert 36 < step < 72  # the very step at which it was stopped
 
     assert main(["fit", "--resume"]) == 0
     resumed = only_run()  # still the only one
-    assert resumed.info.run_id == run.info.run_id
+    assert resumed.info.run_id == run_id
     assert resumed.info.status == "FINISHED"
-    client = tracking.connect()
-    steps = [point.step for point in client.get_metric_history(run.info.run_id, "val_macro_f1")]
-    assert steps == sorted(set(steps)) == list(range(8, 72, 9))
+    assert [point.step for point in client.get_metric_history(run_id, "val_macro_f1")] == [35, 71, 107]
     state = torch.load(last, weights_only=False)
-    assert state["epoch"] == 7
-    assert state["global_step"] == 72
+    assert (state["epoch"], state["global_step"]) == (2, 108)
 
     assert main(["fit", "--resume"]) == 1  # finished: nothing to resume
 
