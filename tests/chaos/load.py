@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import mlflow
@@ -20,45 +20,67 @@ LOST = (MlflowException, requests.RequestException, OSError)
 
 
 @dataclass
-class Book:
-    """What MLflow said it had stored: nothing of it may ever be missing."""
+class Run:
+    """What MLflow said it had stored of one run: nothing of it may ever be missing."""
 
-    runs: dict[str, str] = field(default_factory=dict)
-    metrics: dict[tuple[str, int], float] = field(default_factory=dict)
-    params: dict[str, str] = field(default_factory=dict)
-    artifacts: dict[tuple[str, str], str] = field(default_factory=dict)
-    versions: dict[int, str] = field(default_factory=dict)
-    refused: int = 0
+    run_id: str
+    status: str | None = "RUNNING"
+    number: str | None = None
+    metrics: dict[int, float] = field(default_factory=dict)
+    digest: str | None = None
+    version: int | None = None
+    checked: bool = False
 
-    def check(self, client: mlflow.MlflowClient) -> Counter[str]:
+    def count(self) -> Counter[str]:
+        """How much of each kind that is."""
+        once = {"runs": self.status, "params": self.number, "artifacts": self.digest, "versions": self.version}
+        return Counter({kind: 1 for kind, value in once.items() if value is not None} | {"metrics": len(self.metrics)})
+
+    def check(self, client: mlflow.MlflowClient) -> None:
         """Ask MLflow for all of it.
-
-        Returns:
-            how many of each kind were found.
 
         Raises:
             AssertionError: naming what is missing or differs.
         """
-        for run_id, status in list(self.runs.items()):
-            found = client.get_run(run_id).info.status
-            # One that was running when it was noted may have ended since.
-            assert found == status or status == "RUNNING", f"run {run_id} is {found}, not {status}"
-        points: dict[str, dict[int, float]] = {}
-        for (run_id, step), value in list(self.metrics.items()):
-            if run_id not in points:
-                points[run_id] = {point.step: point.value for point in client.get_metric_history(run_id, "value")}
-            assert points[run_id].get(step) == value, f"run {run_id}: the metric of step {step} is lost"
-        for run_id, value in list(self.params.items()):
-            assert client.get_run(run_id).data.params.get("number") == value, f"run {run_id}: its parameter is lost"
-        with tempfile.TemporaryDirectory() as folder:
-            for (run_id, name), digest in list(self.artifacts.items()):
-                path = Path(client.download_artifacts(run_id, name, folder))
-                assert hashlib.sha256(path.read_bytes()).hexdigest() == digest, f"run {run_id}: {name} differs"
-                path.unlink()
-        for version, run_id in list(self.versions.items()):
-            assert client.get_model_version("chaos", str(version)).run_id == run_id, f"version {version} is lost"
-        kinds = ("runs", "metrics", "params", "artifacts", "versions")
-        return Counter({kind: len(getattr(self, kind)) for kind in kinds})
+        known = replace(self, metrics=dict(self.metrics))  # a writer may go on with it
+        found = client.get_run(known.run_id)
+        # One that was running when it was noted may have ended since.
+        assert known.status in (None, "RUNNING", found.info.status), f"run {self.run_id} is {found.info.status}"
+        assert known.number in (None, found.data.params.get("number")), f"run {self.run_id}: its parameter is lost"
+        points = {point.step: point.value for point in client.get_metric_history(self.run_id, "value")}
+        for step, value in known.metrics.items():
+            assert points.get(step) == value, f"run {self.run_id}: the metric of step {step} is lost"
+        if known.digest:
+            with tempfile.TemporaryDirectory() as folder:
+                data = Path(client.download_artifacts(self.run_id, "blob", folder)).read_bytes()
+            assert hashlib.sha256(data).hexdigest() == known.digest, f"run {self.run_id}: its artifact differs"
+        if known.version:
+            owner = client.get_model_version("chaos", str(known.version)).run_id
+            assert owner == self.run_id, f"version {known.version} is lost"
+        self.checked = known.status == "FINISHED"
+
+
+@dataclass
+class Book:
+    """All that was acknowledged, and how often something was refused."""
+
+    runs: list[Run] = field(default_factory=list)
+    refused: int = 0
+
+    def check(self, client: mlflow.MlflowClient, again: bool = False) -> Counter[str]:
+        """Ask MLflow for what was not asked for yet, or for all of it `again`.
+
+        Returns:
+            how much of each kind is in the book.
+
+        Raises:
+            AssertionError: naming what is missing or differs.
+        """
+        runs = self.runs[:]
+        for run in runs:
+            if again or not run.checked:
+                run.check(client)
+        return sum((run.count() for run in runs), Counter())
 
 
 class Load:
@@ -117,28 +139,28 @@ class Load:
         """Make runs with everything a run has, and note only what was acknowledged."""
         client = mlflow.MlflowClient(self.tracking)
         rng = random.Random(index)
-        while not self._stop.wait(1):
+        while not self._stop.wait(2):
             try:
-                run = client.create_run(self.experiment).info
-                self.book.runs[run.run_id] = "RUNNING"
+                info = client.create_run(self.experiment).info
+                run = Run(info.run_id)
+                self.book.runs.append(run)
                 number = str(rng.random())
                 client.log_param(run.run_id, "number", number)
-                self.book.params[run.run_id] = number
+                run.number = number
                 for step in range(3):
                     value = rng.random()
                     client.log_metric(run.run_id, "value", value, step=step)
-                    self.book.metrics[run.run_id, step] = value
+                    run.metrics[step] = value
                 data = rng.randbytes(50_000)
                 with tempfile.TemporaryDirectory() as folder:
                     (Path(folder) / "blob").write_bytes(data)
                     client.log_artifact(run.run_id, str(Path(folder) / "blob"))
-                self.book.artifacts[run.run_id, "blob"] = hashlib.sha256(data).hexdigest()
-                version = client.create_model_version("chaos", f"{run.artifact_uri}/blob", run.run_id).version
-                self.book.versions[int(version)] = run.run_id
+                run.digest = hashlib.sha256(data).hexdigest()
+                run.version = int(client.create_model_version("chaos", f"{info.artifact_uri}/blob", run.run_id).version)
                 # Unknown until the answer comes: the server may have stored what it could not acknowledge.
-                del self.book.runs[run.run_id]
+                run.status = None
                 client.set_terminated(run.run_id)
-                self.book.runs[run.run_id] = "FINISHED"
+                run.status = "FINISHED"
             except LOST:
                 self.book.refused += 1
                 time.sleep(0.3)

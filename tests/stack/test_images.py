@@ -175,14 +175,14 @@ def test_build_refuses_cuda_in_a_cpu_image_and_packages_without_a_licence(tmp_pa
 
 
 def test_two_builds_of_one_commit_are_one_image(make, app_image):
-    """The manifest of the platform, without attestations, which carry the time of the build."""
+    """The manifest of the platform, without attestations, which carry the time of the build.
 
-    def build(**settings: str) -> dict:
+    One build finds its layers in the cache, where those of another commit are that changed none of their files.
+    """
+
+    def build(**settings: str) -> str:
         image = {"TARGETS": "app", "PLATFORMS": "linux/amd64", "NAMESPACE": "manasight-again", "PROVENANCE": "false"}
         make("images", **image, **settings)
-        return json.loads(docker("image", "inspect", f"ghcr.io/manasight-again/app:{VERSION}"))[0]
+        return json.loads(docker("image", "inspect", f"ghcr.io/manasight-again/app:{VERSION}"))[0]["Id"]
 
-    later, cached, anew = build(NO_CACHE="1", SOURCE_DATE_EPOCH="2000000000"), build(), build(NO_CACHE="1")
-    assert cached["Id"] == anew["Id"]
-    # A commit that changes none of the files may find their layers in the cache, with the times they had.
-    assert later["RootFS"]["Layers"] == anew["RootFS"]["Layers"]
+    assert build() == build(NO_CACHE="1")

@@ -234,12 +234,10 @@ def test_a_home_that_cannot_be_made_is_named(capsys, monkeypatch, tmp_path):
     assert "set MANASIGHT_HOME" in sentence(capsys, "promote")
 
 
-def test_two_commands_make_the_database_together(tmp_path):
+def test_two_commands_make_the_database_together(start):
     """Both see that there is none; only one may make it."""
-    command = [sys.executable, "-m", "trainer.cli", "promote"]
-    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    for process in both:
-        assert "no version of 'manasight' is registered" in process.communicate(timeout=300)[1]
+    for process in [start("promote") for _ in range(2)]:
+        assert "no version of 'manasight' is registered" in process.stdout.read()
 
 
 def test_a_full_disk_is_not_the_files_fault():

@@ -29,7 +29,7 @@ def data(home: Path, make_images: Callable[..., Path], tmp_path: Path) -> Path:
 
 
 def experiments(data: Path, *more: str, weights: str = "resnet18.pth") -> int:
-    options = ["--data.input_size=[64,48]", "--data.workers=0", "--trainer.accelerator=cpu", "--trainer.max_epochs=2"]
+    options = ["--data.input_size=[64,48]", "--data.workers=0", "--trainer.accelerator=cpu", "--trainer.max_epochs=1"]
     return main(["experiments", "--data", str(data), "--model.weights", weights, *options, *more])
 
 
@@ -77,7 +77,7 @@ def test_three_runs_a_table_and_a_winner(data, tmp_path, capsys):
     assert len(client.search_runs([experiment.experiment_id])) == 3
     assert len(client.search_model_versions("name = 'manasight'")) == 1  # the same file is no new version
     assert experiments(data, "--resume", "--trainer.max_epochs=3") == 1
-    assert "began with --trainer.max_epochs 2, not 3" in capsys.readouterr().err
+    assert "began with --trainer.max_epochs 1, not 3" in capsys.readouterr().err
 
     # Where the winner looks.
     assert main(["explain", "--run", runs[winner].info.run_id, "--count", "2", "--labels", "red"]) == 0

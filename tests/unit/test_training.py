@@ -323,7 +323,7 @@ def test_a_checkpoint_needs_neither_network_nor_weights(home, data, monkeypatch)
 
 
 def test_fine_tuning_starts_from_another_model(home, data):
-    main(arguments(data))
+    main(arguments(data, trainer__max_epochs="1"))
     export(register=False)
     model = home / "runs" / only_run().info.run_id / "model.onnx"
     module = MultiLabelDataModule(data, input_size=(48, 36), workers=0)
