@@ -4,10 +4,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
-# Ports of `make demo`, and how many cards it draws.
+# Ports of `make demo`.
 PORT ?= 8501
 MLFLOW_PORT ?= 5000
-CARDS ?= 3600
 
 STATE := .manasight
 BIN := .venv/bin
@@ -43,7 +42,7 @@ $(STATE)/demo-model: | $(STATE)/data/demo
 	@$(MAKE) --no-print-directory demo-model
 
 $(STATE)/data/demo:
-	$(BIN)/manasight data demo $@ --count $(CARDS)
+	$(BIN)/manasight data demo $@ --count $(or $(CARDS),3600)
 
 .venv/installed: pyproject.toml requirements/dev.txt requirements/torch.txt requirements/install.sh
 	@PYTHON=$(PYTHON) requirements/install.sh

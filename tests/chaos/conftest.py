@@ -17,6 +17,7 @@ specification = importlib.util.spec_from_file_location("stack_fixtures", ROOT / 
 stack_fixtures = importlib.util.module_from_spec(specification)
 specification.loader.exec_module(stack_fixtures)
 make = stack_fixtures.make
+pytest_collection_modifyitems = stack_fixtures.pytest_collection_modifyitems
 
 from engine import docker  # noqa: E402
 from faults import PROJECT, VOLUMES  # noqa: E402
@@ -57,6 +58,8 @@ def stack(make, tmp_path_factory) -> Iterator:
             ]
             options = ["--opt", "type=ext4", "--opt", f"device={devices[-1]}"]
             docker("volume", "create", *labels, *options, f"{PROJECT}_{volume}")
+        # Volumes without their passwords are refused.
+        subprocess.run([ROOT / "docker/secrets.sh"], check=True, env=make.environment)
         make("up")
         yield make
     finally:

@@ -165,7 +165,12 @@ def test_mlflow_asks_for_a_password_if_told_to_and_the_app_has_it(stack, client,
     client.set_registered_model_alias("manasight", "champion", version)
 
     wait_until_served(stack, f"manasight, version {version}")
-    stack("up")
+    monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD")
+    stack("up")  # it is remembered, until it is taken back
+    with pytest.raises(mlflow.MlflowException, match="401"):
+        client.search_experiments()
+    stack("up", MLFLOW_AUTH="none")
+    assert client.search_experiments()
 
 
 def test_taken_port_is_one_sentence(stack):

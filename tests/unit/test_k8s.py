@@ -270,8 +270,3 @@ def test_the_trial_on_a_cluster_goes_through_all_its_steps(tmp_path):
         assert step in asked
     with pytest.raises(ProcessLookupError):  # nothing is left behind
         os.kill(int((tmp_path / "forwards").read_text()), 0)
-
-
-@pytest.mark.parametrize("script", sorted((ROOT / "k8s").glob("*.sh")), ids=lambda path: path.name)
-def test_shellcheck_finds_nothing(script):
-    subprocess.run([Path(sys.executable).with_name("shellcheck"), script], check=True)

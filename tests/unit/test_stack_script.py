@@ -1,0 +1,197 @@
+"""What `make up` and its sisters say and ask of Docker, with a `docker` that only writes down how it was called."""
+
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# Answers of a machine on which all is well and nothing runs; a test puts its own before them.
+WELL = {
+    "compose version --short": "echo 2.40.0",
+    "info --format {{.DockerRootDir}}": "echo /nowhere",
+    "volume inspect *": "exit 1",
+}
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
+    """Runs a command of docker/stack.sh in a copy of its folder; `calls` are the lines `MLFLOW_AUTH|arguments`."""
+    shutil.copytree(ROOT / "docker", tmp_path / "docker")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for folder in ("/usr/bin", "/bin", "/usr/sbin", "/sbin"):
+        for program in Path(folder).iterdir():
+            if not program.name.startswith("docker") and not (programs / program.name).is_symlink():
+                (programs / program.name).symlink_to(program)
+    log = tmp_path / "calls"
+
+    def run(*words: str, answers: Mapping[str, str] | None = WELL, **settings: str) -> subprocess.CompletedProcess:
+        log.write_text("")
+        (programs / "docker").unlink(missing_ok=True)
+        if answers is not None:
+            cases = "".join(
+                f"  {pattern.replace(' ', chr(92) + ' ')}) {answer} ;;\n"
+                for pattern, answer in ({**answers} | {k: v for k, v in WELL.items() if k not in answers}).items()
+            )
+            script = f'#!/bin/bash\necho "${{MLFLOW_AUTH:-}}|$*" >>"{log}"\ncase "$*" in\n{cases}esac\n'
+            (programs / "docker").write_text(script)
+            (programs / "docker").chmod(0o755)
+        names = {name: value for name, value in os.environ.items() if name in ("HOME", "LANG")}
+        done = subprocess.run(
+            [tmp_path / "docker/stack.sh", *words],
+            env=names | {"PATH": str(programs), "PULL": "1", "YES": "1"} | settings,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        run.calls = log.read_text().splitlines()
+        return done
+
+    return run
+
+
+RUNNING = {"compose ps --quiet --status running *": "echo 0123", "compose ps --all --quiet mlflow": "echo 0123"}
+
+
+@pytest.fixture
+def backup(tmp_path: Path) -> Path:
+    """An archive whose checksums fit, but which lacks the bucket."""
+    path = tmp_path / "half.tar"
+    with tarfile.open(path, "w") as archive:
+        for name, data in (("database.dump", b"rows"), ("SHA256SUMS", b"")):
+            data = data or f"{sha256(b'rows').hexdigest()}  database.dump\n".encode()
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+@pytest.mark.parametrize(
+    "command", ["up", "train", "logs", "ps", "down", "purge", "backup", "restore", "upgrade", "images"]
+)
+@pytest.mark.parametrize(
+    ("answers", "says"),
+    [
+        (None, "Docker is not installed"),
+        ({"info": "exit 1"}, "No Docker Engine answers"),
+        ({"buildx version": "exit 1"}, "Docker has no buildx plugin"),
+        ({"compose version --short": "exit 1"}, "Docker has no compose plugin"),
+        ({"compose version --short": "echo v2.20.0-desktop.1"}, "Docker Compose 2.20.0-desktop.1 is too old"),
+    ],
+    ids=["no docker", "no engine", "no buildx", "no compose", "old compose"],
+)
+def test_what_is_missing_is_named_with_the_way_around(stack, backup, command, answers, says):
+    done = stack(command, answers=answers, FILE=str(backup) if command == "restore" else "")
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "`make demo` does without Docker" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_no_room_is_named(stack, tmp_path):
+    (tmp_path / "bin/df").unlink()
+    (tmp_path / "bin/df").write_text("#!/bin/sh\necho header\necho disk 9 5 4194304 56% /\n")
+    (tmp_path / "bin/df").chmod(0o755)
+    done = stack("up")
+    assert "Docker's disk has 4 GB free and 5 GB are needed" in done.stderr
+    assert not [call for call in stack.calls if " up " in call]
+
+
+def test_a_taken_port_is_named_also_when_the_stack_runs_on_another(stack, find_port):
+    server = HTTPServer(("127.0.0.1", find_port()), BaseHTTPRequestHandler)
+    port = server.server_address[1]
+    own = {"compose port app 8501": "echo 127.0.0.1:8501", "compose port mlflow 5000": "echo 127.0.0.1:5000"} | RUNNING
+    done = stack("up", answers=own, APP_HOST_PORT=str(port))
+    assert f"Port {port} is taken by another program" in done.stderr
+    mine = own | {"compose port app 8501": f"echo 127.0.0.1:{port}"}
+    assert stack("up", answers=mine, APP_HOST_PORT=str(port)).returncode == 0
+    server.server_close()
+
+
+def test_volumes_without_their_passwords_are_no_first_start(stack, tmp_path):
+    done = stack("up", answers={"volume inspect manasight_database": "exit 0"})
+    assert "not its password .secrets/manasight/postgres: bring it back" in done.stderr
+    assert not (tmp_path / ".secrets/manasight/postgres").exists()
+
+
+def test_the_password_of_mlflow_is_kept_until_it_is_taken_back(stack):
+    def asked(**settings: str) -> set[str]:
+        assert stack("up", **settings).returncode == 0
+        return {call.partition("|")[0] for call in stack.calls if " up " in call}
+
+    assert asked() == {""}
+    assert asked(MLFLOW_AUTH="basic") == {"basic"}
+    assert asked() == {"basic"}
+    assert asked(MLFLOW_AUTH="none") == {""}
+    assert asked() == {""}
+
+
+def test_a_published_trainer_for_cuda_is_pulled_as_its_service(stack):
+    stack("train", answers=RUNNING, GPU="1")
+    assert "|compose --profile train --profile gpu pull --quiet trainer-gpu" in stack.calls
+
+
+def test_each_folder_and_each_content_has_a_split_of_its_own(stack, tmp_path):
+    def split(folder: str) -> str:
+        done = stack("train", answers=RUNNING, DATA=str(tmp_path / folder))
+        assert done.returncode == 0, done.stderr
+        (fit,) = [call for call in stack.calls if " fit --config " in call]
+        return fit.partition("--data.root ")[2].split()[0]
+
+    for name in ("a/pictures/red/1.png", "b/pictures/red/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(b"")
+    one, other = split("a/pictures"), split("b/pictures")
+    assert one.startswith("/state/data/pictures-")
+    assert one != other
+    assert split("a/pictures") == one
+    (tmp_path / "a/pictures/red/2.png").write_bytes(b"")
+    assert split("a/pictures") != one
+    assert "There is no folder" in stack("train", answers=RUNNING, DATA="gone").stderr
+    assert not [call for call in stack.calls if " pull " in call]
+
+
+def test_a_killed_step_is_done_again_but_not_after_down(stack):
+    killed = {"compose --profile train --profile gpu run *": "exit 137"}
+    assert stack("train", answers=RUNNING | killed).returncode == 137
+    assert len([call for call in stack.calls if " run " in call]) == 3
+    stack("train", answers=RUNNING | killed | {"compose ps --all --quiet mlflow": ":"})
+    assert len([call for call in stack.calls if " run " in call]) == 1
+
+
+def test_half_a_backup_is_refused_before_anything_stops(stack, backup):
+    done = stack("restore", FILE=str(backup))
+    assert "not a whole backup" in done.stderr
+    assert not [call for call in stack.calls if " stop " in call or "DROP" in call]
+    assert not list(backup.parent.glob(".restore.*"))
+
+
+def test_nothing_is_restored_or_backed_up_under_a_training(stack, backup):
+    training = RUNNING | {"compose --profile train --profile gpu ps --quiet --status running *": "echo 0123"}
+    for command in ("backup", "restore"):
+        assert "A training is running" in stack(command, answers=training, FILE=str(backup)).stderr
+
+
+def test_a_failed_backup_leaves_nothing_and_starts_mlflow_again(stack, tmp_path):
+    away = RUNNING | {"compose run --rm --no-TTY --no-deps bucket bucket save": "echo the store is away >&2; exit 1"}
+    done = stack("backup", answers=away, FILE=str(tmp_path / "kept/backup.tar"))
+    assert done.returncode == 1
+    assert "the store is away" in done.stderr
+    assert list((tmp_path / "kept").iterdir()) == []
+    assert "|compose start mlflow" in stack.calls
+
+
+def test_mlflow_of_another_image_stops_before_the_schema_changes(stack):
+    other = RUNNING | {"image inspect *": "echo new", "inspect --format {{.Image}} 0123": "echo old"}
+    stack("up", answers=other)
+    assert "|compose stop mlflow" in stack.calls
+    stack("up", answers=other | {"inspect --format {{.Image}} 0123": "echo new"})
+    assert "|compose stop mlflow" not in stack.calls
