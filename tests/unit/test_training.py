@@ -435,7 +435,7 @@ def test_limits_of_a_container_are_obeyed(tmp_path):
 
 
 def test_a_learning_rate_is_suggested_and_nothing_tracked(home, data, capsys):
-    assert main([*arguments(data), "--find_learning_rate"]) == 0
+    assert main([*arguments(data, data__batch_size="2"), "--find_learning_rate"]) == 0
     said = capsys.readouterr().out
     rate = float(re.search(r"next: --model\.learning_rate (\S+)", said)[1])
     assert 1e-6 < rate < 1
