@@ -114,11 +114,6 @@ def predict(shared: Serving, served: Served, results: Sequence[Result]) -> None:
         result.prediction, result.predicted_by = prediction.result(), served.model.sha256
 
 
-def ranked(model: Model, prediction: Prediction) -> list[int]:
-    """Class indices, the most probable first."""
-    return [int(index) for index in np.argsort(-prediction.probabilities, kind="stable")]
-
-
 def to_csv(served: Served, results: Sequence[Result], shift: float) -> bytes:
     """One row per picture: file, labels, whether they were corrected, each class's probability, the model, a problem.
 

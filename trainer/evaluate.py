@@ -69,7 +69,7 @@ def load_run(run: str, data: Path | None = None) -> TrainedRun:
     checkpoint = folder / "checkpoints" / "best.ckpt"
     if not checkpoint.is_file():
         raise UserError(f"run {run_id} has no checkpoint yet; go on with `manasight fit --resume {run_id}`")
-    known_classes(checkpoint, "train a new run")
+    known_classes(checkpoint, "train a new run", weights_only=True)
     model = MultiLabelClassifier.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True).eval()
     parser = build_parser("manasight")
     config = parser.parse_path(folder / "config.yaml")

@@ -284,7 +284,7 @@ def fit(data: MultiLabelDataModule, config: Namespace, config_text: str, resumed
         last = tracking.run_folder(resumed) / "checkpoints" / "last.ckpt"
         checkpoint = last if last.is_file() else None  # killed in its first epoch: it starts again
         if checkpoint:
-            known = known_classes(checkpoint, f"delete it, and run {resumed} starts again")
+            known = known_classes(checkpoint, f"delete it, and run {resumed} starts again", weights_only=False)
             if known != data.classes:
                 raise UserError(
                     f"run {resumed} knows the classes {', '.join(known)}, '{data.root}' has {', '.join(data.classes)}; "

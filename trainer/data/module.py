@@ -204,10 +204,6 @@ class MultiLabelDataModule(lightning.LightningDataModule):
         """Validation batches."""
         return self.loader("val")
 
-    def test_dataloader(self) -> DataLoader:
-        """Test batches."""
-        return self.loader("test")
-
 
 def _stack(items: list[tuple[np.ndarray, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
     """A batch of images and targets; PyTorch's own function takes five times as long for NumPy's arrays."""
