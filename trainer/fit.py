@@ -118,9 +118,7 @@ class EpochLines(lightning.Callback):
         seconds: what training took up to now, validation and earlier processes of the run included.
     """
 
-    def __init__(self, seconds: float = 0.0) -> None:
-        """Start counting from what was spent before the first epoch."""
-        self.seconds = seconds
+    seconds = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run goes on from."""

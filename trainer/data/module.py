@@ -14,9 +14,9 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from trainer.data.augment import Augmentation
-from trainer.data.describe import channel_statistics
 from trainer.data.folder import SPLITS, MultiLabelImageFolder
 from trainer.data.image import load_rgb, resize
+from trainer.data.survey import channel_statistics
 from trainer.errors import UserError
 from trainer.resources import cpu_cores, memory_available
 
