@@ -69,6 +69,7 @@ class SourceFolder(FileSystemDatasetSource):
     """MLflow's record of where images came from: a folder on this machine."""
 
     def __init__(self, path: str) -> None:
+        """Name the folder; it need not be there any more."""
         self.path = path
 
     @property

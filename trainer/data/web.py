@@ -55,6 +55,13 @@ class Pace:
     run after a kill keep to it, and to a pause that the server asked for."""
 
     def __init__(self, file: Path, interval: float, stopped: threading.Event) -> None:
+        """Nothing is written before the first turn.
+
+        Args:
+            file: what the next free moment is kept in; a lock lies beside it.
+            interval: seconds from an answer to the next request.
+            stopped: set to end a wait.
+        """
         self.file, self.interval, self.stopped = file, interval, stopped
         self._turn = threading.Lock()  # a file lock is polled: fine between runs, unfair between threads
         self._lock = FileLock(f"{file}.lock")
