@@ -114,8 +114,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console script.
 
     Returns:
-        the exit status: 0; 1 for a mistake of the user's, or if nobody reads the output any more; 75 for a training that
-        was stopped, by Ctrl-C too, or could not deliver its metrics, and can be resumed; 130 for Ctrl-C elsewhere.
+        the exit status: 0; 1 for a mistake of the user's, or if nobody reads the output any more; 75 for a training
+        that was stopped, by Ctrl-C too, or could not deliver its metrics, and can be resumed; 130 for Ctrl-C elsewhere.
 
     Raises:
         SystemExit: with 128 + n for signal n, SIGTERM or SIGHUP, outside of the steps of a training.

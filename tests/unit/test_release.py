@@ -1,4 +1,4 @@
-"""The scripts of a release: versions, tags, pinned manifests, notes, what is published when, a model that is proposed."""
+"""The scripts of a release: versions, tags, pinned manifests, notes, what is published when, a model proposed."""
 
 import importlib.util
 import json
