@@ -15,7 +15,6 @@ import gzip
 import json
 import os
 import shutil
-import socket
 import subprocess
 import tarfile
 import tempfile
@@ -24,7 +23,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from servers import ROOT, free_port
+
 NAME = "ghcr.io/manasight-benchmark/app:benchmark"
 
 
@@ -88,9 +88,7 @@ def weigh(name: str, platform: str, folder: Path) -> tuple[float, float]:
 
 def start(name: str, path: str, body: bytes | None) -> tuple[float, float, str]:
     """Seconds until a new container answers on `path`, and until Docker calls it healthy; the memory it then holds."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     started = time.perf_counter()
     strict = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL")  # noqa: S108 - a path in the container
     container = run("docker", "run", "--detach", "--publish", f"127.0.0.1:{port}:8501", *strict, name)
