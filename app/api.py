@@ -39,6 +39,7 @@ class RequestError(Exception):
     """A request that is answered with an HTTP status and one sentence."""
 
     def __init__(self, status: int, sentence: str) -> None:
+        """An answer to be: its HTTP status and what it says."""
         super().__init__(sentence)
         self.status = status
 

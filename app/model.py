@@ -59,7 +59,7 @@ class Model:
         sha256: hexadecimal digest of the file's bytes.
     """
 
-    def __init__(self, data: bytes, name: str, threads: int | None = None) -> None:
+    def __init__(self, data: bytes, name: str) -> None:
         """Load the bytes of a model file; `name` is what messages call it.
 
         Raises:
@@ -68,7 +68,7 @@ class Model:
         self.name = name
         self.sha256 = hashlib.sha256(data).hexdigest()
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or cpu_limit()
+        options.intra_op_num_threads = cpu_limit()
         options.inter_op_num_threads = 1
         # Its threads would turn on the spot between two layers, on cores that decode the next picture.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

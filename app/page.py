@@ -11,6 +11,7 @@ from app.archives import MAX_HELD, pack, separator_for
 from app.images import EXTENSIONS
 from app.labels import SWATCHES, groups
 from app.model import Model, ModelError, Prediction
+from app.registry import ALIAS
 from app.results import Result, open_file, predict, to_csv
 from app.serving import Served, Serving, serving
 
@@ -296,7 +297,7 @@ def show_model(shared: Serving, drawn: Served) -> None:
     st.subheader("Model")
     rows = {"Name": served.title}
     if served.champion:
-        rows["Alias"] = shared.registry.alias if shared.registry else "champion"
+        rows["Alias"] = ALIAS
     if served.registered:
         rows["Registered"] = served.registered
     rows["Test F1"] = f"{model.test_f1:.3f} (macro)" if model.test_f1 is not None else "not recorded"

@@ -14,6 +14,7 @@ MAX_MODEL_BYTES = 512 * 1024**2
 # Seconds to connect, and seconds without a byte: a server that hangs must not hold the next check up for long.
 TIMEOUT = (5, 30)
 ARTIFACT = "model.onnx"
+ALIAS = "champion"  # marks the version to serve
 # The trainer writes the digest of the exported file here; a version without it is checked by its test inference alone.
 DIGEST_TAG = "manasight.sha256"
 
@@ -49,18 +50,16 @@ class Champion:
 class Registry:
     """One registered model on one MLflow server."""
 
-    def __init__(self, uri: str, name: str, page: str = "", alias: str = "champion") -> None:
+    def __init__(self, uri: str, name: str, page: str = "") -> None:
         """Nothing is asked yet.
 
         Args:
             uri: address of the tracking server, http or https.
             name: of the registered model.
             page: address of the MLflow page as a browser reaches it; `uri` if empty.
-            alias: that marks the version to serve.
         """
         self.uri = uri.rstrip("/")
         self.name = name
-        self.alias = alias
         self.page = (page or uri).rstrip("/")
         self._session = requests.Session()
         token = os.environ.get("MLFLOW_TRACKING_TOKEN")
@@ -76,7 +75,7 @@ class Registry:
         Raises:
             RegistryError: if MLflow cannot be reached or does not answer as MLflow does.
         """
-        answer = self._get("/api/2.0/mlflow/registered-models/alias", {"name": self.name, "alias": self.alias})
+        answer = self._get("/api/2.0/mlflow/registered-models/alias", {"name": self.name, "alias": ALIAS})
         if _error_code(answer) in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         if answer.status_code == 404:

@@ -5,7 +5,6 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from PIL import Image
 
 from app.archives import MAX_HELD, ArchiveError, is_zip, unpack
@@ -112,11 +111,6 @@ def predict(shared: Serving, served: Served, results: Sequence[Result]) -> None:
     ]
     for result, prediction in waiting:
         result.prediction, result.predicted_by = prediction.result(), served.model.sha256
-
-
-def ranked(model: Model, prediction: Prediction) -> list[int]:
-    """Class indices, the most probable first."""
-    return [int(index) for index in np.argsort(-prediction.probabilities, kind="stable")]
 
 
 def to_csv(served: Served, results: Sequence[Result], shift: float) -> bytes:

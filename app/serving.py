@@ -17,7 +17,7 @@ from PIL import Image
 from app.images import to_input
 from app.inference import Batcher
 from app.model import Model, ModelError, Prediction
-from app.registry import Champion, Registry, RegistryError
+from app.registry import ALIAS, Champion, Registry, RegistryError
 
 STARTER = Path(__file__).resolve().parent.parent / "models" / "starter" / "model.onnx"
 log = logging.getLogger("manasight")
@@ -189,7 +189,7 @@ class Serving:
         champion = registry.champion()
         current = self.served.champion if self.served else None
         if champion is None:
-            note = f"MLflow has no version of “{registry.name}” with the alias “{registry.alias}”."
+            note = f"MLflow has no version of “{registry.name}” with the alias “{ALIAS}”."
             self._report(note, trouble=current is not None)  # a new system has none yet; here one is gone
             return False
         key = (champion.version, champion.created)

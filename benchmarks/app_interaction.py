@@ -8,20 +8,14 @@ these needs an inference; the first line is one, for comparison. Needs Chromium 
 """
 
 import argparse
-import os
-import socket
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import requests
 from playwright.sync_api import Page, sync_playwright
+from servers import ROOT, app, chromium
 
-ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = sorted((ROOT / "app/samples").glob("*.jpg"))
 
 # `shows` is a function in the page's language; the clock runs from the next event of the kind to its first truth.
@@ -66,32 +60,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
     options = parser.parse_args()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    with tempfile.TemporaryDirectory() as home:
-        environment = os.environ | {"MANASIGHT_HOME": home}
-        command = [sys.executable, "-m", "streamlit", "run", "app/main.py", f"--server.port={port}"]
-        server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)  # noqa: S603
-        try:
-            while True:
-                try:
-                    if requests.get(f"{address}/ready", timeout=5).ok:
-                        break
-                except requests.ConnectionError:
-                    time.sleep(0.1)
-            measure(address, options.rounds)
-        finally:
-            server.terminate()
-            server.wait()
+    with app() as (address, _):
+        measure(address, options.rounds)
 
 
 def measure(address: str, rounds: int) -> None:
     """Open the page and print the median and the worst time of each interaction."""
     with sync_playwright() as playwright:
-        path = next(filter(os.path.exists, ("/usr/bin/chromium", "/usr/bin/chromium-browser")), None)
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
         page = browser.new_page()
         page.add_init_script(NOTE_SENT)
         page.goto(address)

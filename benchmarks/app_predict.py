@@ -8,12 +8,7 @@ The loop runs before and after each round of requests, because other work on the
 
 import argparse
 import io
-import os
-import socket
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -22,14 +17,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
-import psutil
-import requests
 from PIL import Image
+from servers import ROOT, app
 
 from app.images import decode, to_input
 from app.model import Model
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def alone(model: Model, image: bytes, seconds: float) -> float:
@@ -81,49 +73,29 @@ def main() -> None:
     arguments = parser.parse_args()
     image = arguments.image.read_bytes()
     model = Model.from_file(arguments.model)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
-    environment["MANASIGHT_MODEL"] = str(arguments.model.resolve())
-    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app" / "main.py"), "--server.port", str(port)]
-    with tempfile.TemporaryDirectory() as folder:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)  # noqa: S603
-        try:
-            url = f"http://127.0.0.1:{port}/api/predict"
-            while True:
-                try:
-                    requests.post(url, data=image, timeout=60).raise_for_status()
-                    break
-                except requests.ConnectionError:
-                    if process.poll() is not None:
-                        raise SystemExit("the app did not start") from None
-                    time.sleep(0.05)
-            width, height = Image.open(io.BytesIO(image)).size
-            print(f"{model.name}, input {model.input_size}; picture {width}×{height}, {len(image) / 1024:.0f} KB")
-            for clients in (1, 8, 32):
-                rates, bare, times = [], [alone(model, image, 2)], []
-                for _ in range(arguments.rounds):
-                    rate, more = ask(url, image, clients, arguments.requests)
-                    rates.append(rate)
-                    times.append(more)
-                    bare.append(alone(model, image, 2))
-                # Each round against the loops before and after it: other load on the machine meets all three.
-                ratio = statistics.median(2 * rate / sum(bare[i : i + 2]) for i, rate in enumerate(rates))
-                p50, p95 = np.percentile(np.concatenate(times), [50, 95]) * 1000
-                print(
-                    f"{clients:>2} clients: {statistics.median(rates):5.1f}/s, p50 {p50:.0f} ms, p95 {p95:.0f} ms; "
-                    f"ONNX Runtime alone {statistics.median(bare):.1f}/s; ratio {ratio:.2f}"
-                )
-            if arguments.memory:
-                seen = psutil.Process(process.pid)
-                early = seen.memory_info().rss / 1024**2
-                ask(url, image, 8, arguments.memory)
-                late = seen.memory_info().rss / 1024**2
-                print(f"resident memory: {early:.0f} MB, after {arguments.memory} more predictions {late:.0f} MB")
-        finally:
-            process.terminate()
-            process.wait(30)
+    with app("/api/predict", image, MANASIGHT_MODEL=str(arguments.model.resolve())) as (url, process):
+        predict = f"{url}/api/predict"
+        width, height = Image.open(io.BytesIO(image)).size
+        print(f"{model.name}, input {model.input_size}; picture {width}×{height}, {len(image) / 1024:.0f} KB")
+        for clients in (1, 8, 32):
+            rates, bare, times = [], [alone(model, image, 2)], []
+            for _ in range(arguments.rounds):
+                rate, more = ask(predict, image, clients, arguments.requests)
+                rates.append(rate)
+                times.append(more)
+                bare.append(alone(model, image, 2))
+            # Each round against the loops before and after it: other load on the machine meets all three.
+            ratio = statistics.median(2 * rate / sum(bare[i : i + 2]) for i, rate in enumerate(rates))
+            p50, p95 = np.percentile(np.concatenate(times), [50, 95]) * 1000
+            print(
+                f"{clients:>2} clients: {statistics.median(rates):5.1f}/s, p50 {p50:.0f} ms, p95 {p95:.0f} ms; "
+                f"ONNX Runtime alone {statistics.median(bare):.1f}/s; ratio {ratio:.2f}"
+            )
+        if arguments.memory:
+            early = process.memory_info().rss / 1024**2
+            ask(predict, image, 8, arguments.memory)
+            late = process.memory_info().rss / 1024**2
+            print(f"resident memory: {early:.0f} MB, after {arguments.memory} more predictions {late:.0f} MB")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ import gzip
 import json
 import os
 import shutil
-import socket
 import subprocess
 import tarfile
 import tempfile
@@ -24,7 +23,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from servers import ROOT, free_port
+
 NAME = "ghcr.io/manasight-benchmark/app:benchmark"
 
 
@@ -88,9 +88,7 @@ def weigh(name: str, platform: str, folder: Path) -> tuple[float, float]:
 
 def start(name: str, path: str, body: bytes | None) -> tuple[float, float, str]:
     """Seconds until a new container answers on `path`, and until Docker calls it healthy; the memory it then holds."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     started = time.perf_counter()
     strict = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL")  # noqa: S108 - a path in the container
     container = run("docker", "run", "--detach", "--publish", f"127.0.0.1:{port}:8501", *strict, name)
@@ -103,7 +101,7 @@ def start(name: str, path: str, body: bytes | None) -> tuple[float, float, str]:
                 try:
                     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data=body)
                     if body:
-                        request.add_header("Content-Type", "image/png")
+                        request.add_header("Content-Type", "image/jpeg")
                     with urllib.request.urlopen(request, timeout=60):  # noqa: S310 - this machine's own address
                         answered = time.perf_counter() - started
                 except (urllib.error.URLError, ConnectionError, TimeoutError):
@@ -150,7 +148,7 @@ def ours(folder: Path, emulated: bool) -> dict[str, str]:
         code.write("# a change\n")
     row["rebuild after a change of code, s"] = f"{build('linux/amd64', copy, COMPRESSION='zstd'):.1f}"
     build("linux/amd64")
-    picture = next(iter(sorted((ROOT / "app").rglob("*.png"))), ROOT / "docs/app.png").read_bytes()
+    picture = (ROOT / "app/samples/red-creature.jpg").read_bytes()
     runs = [start(NAME, "/api/predict", picture) for _ in range(3)]
     row["start → first prediction, s"] = f"{sorted(run[0] for run in runs)[1]:.1f}"
     row["start → healthy, s"] = f"{sorted(run[1] for run in runs)[1]:.1f}"

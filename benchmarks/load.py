@@ -14,16 +14,13 @@ import io
 import os
 import random
 import shutil
-import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import mlflow
@@ -32,50 +29,11 @@ import psutil
 import requests
 from PIL import Image
 from playwright.sync_api import Error, sync_playwright
+from servers import ROOT, app, chromium, free_port, memory, mlflow_server, server
 from tqdm import tqdm
 
 os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = sorted((ROOT / "app" / "samples").glob("*.jpg"))
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@contextmanager
-def server(command: list[str], url: str, **environment: str) -> Iterator[psutil.Process]:
-    """A program that serves; yields its process once it answers on `url`."""
-    with tempfile.TemporaryDirectory() as folder:
-        process = subprocess.Popen(  # noqa: S603 - the commands are this file's own
-            command,
-            cwd=folder,
-            env=os.environ
-            | {"MANASIGHT_HOME": folder, "XDG_DATA_HOME": folder, "XDG_CONFIG_HOME": folder}
-            | environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            for _ in range(600):
-                with suppress(requests.RequestException):
-                    if requests.get(url, timeout=5).ok:
-                        break
-                time.sleep(0.2)
-            else:
-                raise SystemExit(f"{command[0]} did not answer on {url}")
-            yield psutil.Process(process.pid)
-        finally:
-            process.terminate()
-            process.wait(60)
-
-
-def memory(process: psutil.Process) -> float:
-    """Resident megabytes of a process and its children."""
-    return sum(member.memory_info().rss for member in (process, *process.children(recursive=True))) / 1e6
 
 
 def print_times(name: str, seconds: list[float]) -> None:
@@ -139,9 +97,8 @@ class Load:
     def visitor(self, seed: int) -> None:
         """Visit, give a picture, wait for its labels, leave; until the end."""
         rng = random.Random(seed)
-        path = shutil.which("chromium") or shutil.which("google-chrome")
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+            browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
             while time.monotonic() < self.end:
                 context = browser.new_context()
                 started, fault = time.perf_counter(), ""
@@ -157,7 +114,7 @@ class Load:
                 time.sleep(rng.uniform(1, 3))
             browser.close()
 
-    def run(self, programs: int, visitors: int, processes: list[psutil.Process]) -> None:
+    def run(self, programs: int, visitors: int, processes: Sequence[psutil.Process]) -> None:
         """All of them at once; prints what they met and what the replicas hold."""
         seconds, before = self.end - time.monotonic(), [memory(process) for process in processes]
         people = [threading.Thread(target=self.program, args=(seed,)) for seed in range(programs)]
@@ -180,21 +137,11 @@ class Load:
 
 def load_app(replicas: int, seconds: float, programs: int, visitors: int) -> None:
     """The app in so many processes behind Caddy."""
-    ports, port = [free_port() for _ in range(replicas)], free_port()
-    main = str(ROOT / "app" / "main.py")
+    port = free_port()
     with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
-        processes = [
-            stack.enter_context(
-                server(
-                    [sys.executable, "-m", "streamlit", "run", main, f"--server.port={own}"],
-                    f"http://127.0.0.1:{own}/ready",
-                    MLFLOW_TRACKING_URI="",
-                )
-            )
-            for own in ports
-        ]
+        urls, processes = zip(*(stack.enter_context(app()) for _ in range(replicas)), strict=True)
         config = Path(folder) / "Caddyfile"
-        upstreams = " ".join(f"127.0.0.1:{own}" for own in ports)
+        upstreams = " ".join(url.removeprefix("http://") for url in urls)
         balance = f"reverse_proxy {upstreams} {{\n  lb_policy cookie replica secret\n }}"
         config.write_text(
             f"{{\n admin off\n auto_https off\n}}\nhttp://127.0.0.1:{port} {{\n bind 127.0.0.1\n {balance}\n}}\n"
@@ -207,49 +154,43 @@ def load_app(replicas: int, seconds: float, programs: int, visitors: int) -> Non
 
 def load_mlflow(runs: int) -> None:
     """So many runs log at once; everything that was acknowledged is asked for afterwards."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with tempfile.TemporaryDirectory() as folder:
-        stores = [f"--backend-store-uri=sqlite:///{folder}/mlflow.db", f"--artifacts-destination={folder}/artifacts"]
-        command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port), *stores]
-        with server(command, f"{url}/health", **quiet) as process:
-            client, before = mlflow.MlflowClient(url), memory(process)
-            experiment = client.create_experiment("load")
-            blob = Path(folder) / "blob"
-            blob.write_bytes(random.Random(0).randbytes(1_000_000))
-            times: dict[str, list[float]] = {"a batch of 50 metrics": [], "an artifact of 1 MB": [], "begin or end": []}
+    with tempfile.TemporaryDirectory() as folder, mlflow_server(Path(folder)) as (url, process):
+        client, before = mlflow.MlflowClient(url), memory(process)
+        experiment = client.create_experiment("load")
+        blob = Path(folder) / "blob"
+        blob.write_bytes(random.Random(0).randbytes(1_000_000))
+        times: dict[str, list[float]] = {"a batch of 50 metrics": [], "an artifact of 1 MB": [], "begin or end": []}
 
-            def timed(name: str, call: Callable, *words: object) -> object:
-                started = time.perf_counter()
-                result = call(*words)
-                times[name].append(time.perf_counter() - started)
-                return result
-
-            def one(number: int) -> str:
-                run = timed("begin or end", client.create_run, experiment).info.run_id
-                for epoch in range(20):
-                    points = [mlflow.entities.Metric(f"m{k}", number + epoch / 100, 0, epoch) for k in range(50)]
-                    timed("a batch of 50 metrics", client.log_batch, run, points)
-                timed("an artifact of 1 MB", client.log_artifact, run, str(blob))
-                timed("begin or end", client.set_terminated, run)
-                return run
-
+        def timed(name: str, call: Callable, *words: object) -> object:
             started = time.perf_counter()
-            with ThreadPoolExecutor(runs) as pool:
-                made = list(tqdm(pool.map(one, range(runs)), total=runs, unit="run", disable=None, leave=False))
-            seconds = time.perf_counter() - started
-            for number, run in enumerate(made):
-                history = client.get_metric_history(run, "m49")
-                whole = [point.value for point in history] == [number + epoch / 100 for epoch in range(20)]
-                whole &= [item.file_size for item in client.list_artifacts(run)] == [1_000_000]
-                if not (whole and client.get_run(run).info.status == "FINISHED"):
-                    raise SystemExit(f"MLflow lost a part of run {run}")
-            kept = f"{runs * 1000} metrics and {runs} artifacts"
-            print(f"MLflow, {runs} runs at once: {seconds:.1f} s, nothing lost of {kept}")
-            for name, values in times.items():
-                print_times(name, values)
-            print(f"  memory, MB: {before:.0f} → {memory(process):.0f}")
+            result = call(*words)
+            times[name].append(time.perf_counter() - started)
+            return result
+
+        def one(number: int) -> str:
+            run = timed("begin or end", client.create_run, experiment).info.run_id
+            for epoch in range(20):
+                points = [mlflow.entities.Metric(f"m{k}", number + epoch / 100, 0, epoch) for k in range(50)]
+                timed("a batch of 50 metrics", client.log_batch, run, points)
+            timed("an artifact of 1 MB", client.log_artifact, run, str(blob))
+            timed("begin or end", client.set_terminated, run)
+            return run
+
+        started = time.perf_counter()
+        with ThreadPoolExecutor(runs) as pool:
+            made = list(tqdm(pool.map(one, range(runs)), total=runs, unit="run", disable=None, leave=False))
+        seconds = time.perf_counter() - started
+        for number, run in enumerate(made):
+            history = client.get_metric_history(run, "m49")
+            whole = [point.value for point in history] == [number + epoch / 100 for epoch in range(20)]
+            whole &= [item.file_size for item in client.list_artifacts(run)] == [1_000_000]
+            if not (whole and client.get_run(run).info.status == "FINISHED"):
+                raise SystemExit(f"MLflow lost a part of run {run}")
+        kept = f"{runs * 1000} metrics and {runs} artifacts"
+        print(f"MLflow, {runs} runs at once: {seconds:.1f} s, nothing lost of {kept}")
+        for name, values in times.items():
+            print_times(name, values)
+        print(f"  memory, MB: {before:.0f} → {memory(process):.0f}")
 
 
 def main() -> None:

@@ -8,62 +8,26 @@ CPU seconds of the serving process, not times on a clock: other work on the mach
 import argparse
 import io
 import os
-import socket
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
 import psutil
 import requests
 from PIL import Image
+from servers import ROOT, app, memory, mlflow_server
 
 os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "app" / "samples" / "blue-mana.jpg"
-
-
-@contextmanager
-def server(command: list[str], path: str, environment: dict[str, str]) -> Iterator[tuple[str, psutil.Process]]:
-    """A server on a free port, given to the command as its last argument; yields its address once it answers."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", *command, str(port)],
-        cwd=tempfile.mkdtemp(),
-        env=os.environ | environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            try:
-                if requests.get(address + path, timeout=5).ok:
-                    break
-            except requests.RequestException:
-                time.sleep(0.2)
-        yield address, psutil.Process(process.pid)
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 def spent(process: psutil.Process) -> float:
     """CPU seconds of a process and its children."""
     family = [process, *process.children(recursive=True)]
     return sum(times.user + times.system for times in (member.cpu_times() for member in family))
-
-
-def memory(process: psutil.Process) -> float:
-    """Resident megabytes of a process and its children."""
-    return sum(member.memory_info().rss for member in (process, *process.children(recursive=True))) / 1e6
 
 
 def cost(process: psutil.Process, work: Callable[[], int]) -> float:
@@ -77,8 +41,7 @@ def measure_app(predictions: int) -> None:
     """What a prediction costs the app, alone and under load, for a small and a large picture."""
     scan = io.BytesIO()
     Image.open(SAMPLE).resize((1500, 2100)).save(scan, "JPEG", quality=90)
-    main = str(ROOT / "app" / "main.py")
-    with server(["streamlit", "run", main, "--server.port"], "/ready", {"MLFLOW_TRACKING_URI": ""}) as (url, process):
+    with app() as (url, process):
         rest = memory(process)
         for name, data in (("small", SAMPLE.read_bytes()), ("large", scan.getvalue())):
             for clients in (1, 8):
@@ -106,52 +69,45 @@ def measure_app(predictions: int) -> None:
 
 def measure_mlflow(runs: int) -> None:
     """What a run of a training costs MLflow's server, and what a look for a new champion does."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [
-            *("mlflow", "server", "--workers", "1", "--host", "127.0.0.1"),
-            *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", f"{folder}/artifacts"),
-            "--port",
-        ]
-        quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        with server(command, "/health", quiet) as (url, process):
-            print(f"MLflow, at rest: {memory(process):.0f} MB")
-            mlflow.set_tracking_uri(url)
-            client = mlflow.MlflowClient()
-            experiment = client.create_experiment("growth")
-            database = Path(folder) / "mlflow.db"
+    with tempfile.TemporaryDirectory() as folder, mlflow_server(Path(folder)) as (url, process):
+        print(f"MLflow, at rest: {memory(process):.0f} MB")
+        mlflow.set_tracking_uri(url)
+        client = mlflow.MlflowClient()
+        experiment = client.create_experiment("growth")
+        database = Path(folder) / "mlflow.db"
 
-            def one_run() -> None:
-                run = client.create_run(experiment).info.run_id
-                for epoch in range(20):
-                    points = [mlflow.entities.Metric(f"m{i}", 0.5, 0, epoch) for i in range(50)]
-                    client.log_batch(run, metrics=points)
-                client.set_terminated(run)
-
-            size = database.stat().st_size
-            found = cost(process, lambda: [one_run() for _ in range(runs)] and runs)
-            grown = (database.stat().st_size - size) / runs
-            print(f"MLflow, a run of 20 epochs, 50 metrics: {found:.2f} s of CPU, {grown / 1e3:.0f} kB in the database")
-
+        def one_run() -> None:
             run = client.create_run(experiment).info.run_id
-            model = ROOT / "models" / "starter" / "model.onnx"
-            found = cost(process, lambda: client.log_artifact(run, str(model)) or 1)
-            print(f"MLflow, an artifact of {model.stat().st_size / 1e6:.1f} MB sent: {found:.2f} s of CPU")
-            client.create_registered_model("manasight")
-            source = client.get_run(run).info.artifact_uri
-            client.create_model_version("manasight", source, run)
-            client.set_registered_model_alias("manasight", "champion", "1")
-            query = f"{url}/api/2.0/mlflow/registered-models/alias?name=manasight&alias=champion"
+            for epoch in range(20):
+                points = [mlflow.entities.Metric(f"m{i}", 0.5, 0, epoch) for i in range(50)]
+                client.log_batch(run, metrics=points)
+            client.set_terminated(run)
 
-            def polls() -> int:
-                with requests.Session() as session:
-                    for _ in range(100):
-                        session.get(query, timeout=30).raise_for_status()
-                return 100
+        size = database.stat().st_size
+        found = cost(process, lambda: [one_run() for _ in range(runs)] and runs)
+        grown = (database.stat().st_size - size) / runs
+        print(f"MLflow, a run of 20 epochs, 50 metrics: {found:.2f} s of CPU, {grown / 1e3:.0f} kB in the database")
 
-            print(f"MLflow, a look for the champion: {cost(process, polls) * 1e3:.1f} ms of CPU")
-            fetch = f"{url}/model-versions/get-artifact?name=manasight&version=1&path=model.onnx"
-            found = cost(process, lambda: len(requests.get(fetch, timeout=120).content) and 1)
-            print(f"MLflow, the champion fetched: {found:.2f} s of CPU; {memory(process):.0f} MB after all")
+        run = client.create_run(experiment).info.run_id
+        model = ROOT / "models" / "starter" / "model.onnx"
+        found = cost(process, lambda: client.log_artifact(run, str(model)) or 1)
+        print(f"MLflow, an artifact of {model.stat().st_size / 1e6:.1f} MB sent: {found:.2f} s of CPU")
+        client.create_registered_model("manasight")
+        source = client.get_run(run).info.artifact_uri
+        client.create_model_version("manasight", source, run)
+        client.set_registered_model_alias("manasight", "champion", "1")
+        query = f"{url}/api/2.0/mlflow/registered-models/alias?name=manasight&alias=champion"
+
+        def polls() -> int:
+            with requests.Session() as session:
+                for _ in range(100):
+                    session.get(query, timeout=30).raise_for_status()
+            return 100
+
+        print(f"MLflow, a look for the champion: {cost(process, polls) * 1e3:.1f} ms of CPU")
+        fetch = f"{url}/model-versions/get-artifact?name=manasight&version=1&path=model.onnx"
+        found = cost(process, lambda: len(requests.get(fetch, timeout=120).content) and 1)
+        print(f"MLflow, the champion fetched: {found:.2f} s of CPU; {memory(process):.0f} MB after all")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Fixtures for every test of the app: a tiny real model.onnx and a running app process."""
+"""For all tests: long modules first, a tiny real model.onnx, a running app, a stand-in registry, a free port."""
 
 import json
 import os

@@ -40,18 +40,19 @@ class WholeCheckpoints(TorchCheckpointIO):
             temporary.unlink(missing_ok=True)
 
 
-def known_classes(checkpoint: Path, remedy: str) -> list[str]:
+def known_classes(checkpoint: Path, remedy: str, weights_only: bool) -> list[str]:
     """The classes that a checkpoint's model knows, in output order; its weights are not read.
 
     Args:
         checkpoint: the file.
         remedy: what to do if it is damaged.
+        weights_only: run none of its pickle's code, as `best.ckpt` needs none. `last.ckpt` does.
 
     Raises:
         UserError: if it is.
     """
     try:
-        found = torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)
+        found = torch.load(checkpoint, map_location="cpu", weights_only=weights_only, mmap=True)
         return list(found["hyper_parameters"]["classes"])
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"'{checkpoint}' is damaged; {remedy}") from error

@@ -120,11 +120,6 @@ class MultiLabelClassifier(lightning.LightningModule):
         self.log_dict(figures)
         self.val_metrics.reset()
 
-    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> tuple[Tensor, Tensor]:
-        """Probabilities float32 `[N, C]` and the batch's targets."""
-        images, targets = batch
-        return self(images).sigmoid(), targets
-
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with two learning rates under one cycle (Smith & Topin 2017, https://arxiv.org/abs/1708.07120)."""
         rate, options = self.hparams["learning_rate"], self.hparams

@@ -111,7 +111,15 @@ def explain(error: OSError) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of the console script. Returns the exit status: 0, 1 for a user's mistake, 130 for Ctrl-C."""
+    """Entry point of the console script.
+
+    Returns:
+        the exit status: 0; 1 for a mistake of the user's, or if nobody reads the output any more; 75 for a training
+        that was stopped, by Ctrl-C too, or could not deliver its metrics, and can be resumed; 130 for Ctrl-C elsewhere.
+
+    Raises:
+        SystemExit: with 128 + n for signal n, SIGTERM or SIGHUP, outside of the steps of a training.
+    """
     args = list(sys.argv[1:] if argv is None else argv)
     if args[1:] in ([], ["-h"], ["--help"]) and args[:1] in ([], ["-h"], ["--help"], ["help"], ["data"]):
         print(usage())

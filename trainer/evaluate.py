@@ -16,6 +16,7 @@ from trainer.checkpoints import known_classes
 from trainer.classifier import MultiLabelClassifier
 from trainer.data.module import MultiLabelDataModule
 from trainer.errors import UserError
+from trainer.files import write_whole
 from trainer.fit import build_parser
 from trainer.metrics import (
     at_threshold,
@@ -69,7 +70,7 @@ def load_run(run: str, data: Path | None = None) -> TrainedRun:
     checkpoint = folder / "checkpoints" / "best.ckpt"
     if not checkpoint.is_file():
         raise UserError(f"run {run_id} has no checkpoint yet; go on with `manasight fit --resume {run_id}`")
-    known_classes(checkpoint, "train a new run")
+    known_classes(checkpoint, "train a new run", weights_only=True)
     model = MultiLabelClassifier.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True).eval()
     parser = build_parser("manasight")
     config = parser.parse_path(folder / "config.yaml")
@@ -143,9 +144,7 @@ def report(trained: TrainedRun) -> None:
     content["of"] = trained.stamp
     _page(trained, figures, table, bool(worst))
     # Last, because this file says that the evaluation is there.
-    temporary = folder / ".metrics.json.new"
-    temporary.write_text(json.dumps(content, indent=2))
-    temporary.replace(folder / "metrics.json")
+    write_whole(folder / "metrics.json", json.dumps(content, indent=2).encode())
 
     logged = {f"test_{name}": value for name, value in figures["test"].items()} | {"temperature": temperature}
     mlflow.log_metrics(logged, run_id=trained.run_id)

@@ -1,5 +1,6 @@
 """`manasight explain`: where a trained model looks, by three of Captum's methods beside the maps that it exports."""
 
+import io
 from pathlib import Path
 
 import mlflow
@@ -12,6 +13,7 @@ from trainer import pictures, tracking
 from trainer.data.image import UNREADABLE, load_rgb, resize
 from trainer.errors import UserError
 from trainer.evaluate import TrainedRun, load_run, spread
+from trainer.files import write_whole
 from trainer.network import MultiLabelResNet
 from trainer.onnx_file import OnnxClassifier
 from trainer.predict import find_images
@@ -75,10 +77,9 @@ def explain(
     maps = attributions(trained, exported, np.stack([pixels[k] for k, _ in rows]), [index for _, index in rows])
     agreement = correlation(maps["activation map"], maps["LayerGradCam"])
     titles = [f"{shown[k].name}\n{classes[index]} {probabilities[k, index]:.2f}" for k, index in rows]
-    target = out or trained.folder / "explanations.png"
-    temporary = target.with_name(f".{target.stem}.new.png")
-    pictures.save_attributions([pixels[k] for k, _ in rows], maps, titles, temporary)
-    temporary.replace(target)
+    target, buffer = out or trained.folder / "explanations.png", io.BytesIO()
+    pictures.save_attributions([pixels[k] for k, _ in rows], maps, titles, buffer)
+    write_whole(target, buffer.getvalue())
     client.log_artifact(trained.run_id, str(target), "explanations")
     mlflow.log_metric("explanation_agreement", agreement, run_id=trained.run_id)
     print(f"activation maps and LayerGradCam: correlation {agreement:.4f} at least, over {len(rows)} maps")

@@ -14,6 +14,7 @@ class CachedFeatures(Dataset):
     """Pooled features float16 `[K, N, 512]` of K versions of N images; an item is one of its versions, by chance."""
 
     def __init__(self, features: Tensor, targets: Tensor) -> None:
+        """Keep the features, float16 `[K, N, 512]`, and the targets, float32 `[N, C]`."""
         self.features = features
         self.targets = targets
 

@@ -69,6 +69,7 @@ class SourceFolder(FileSystemDatasetSource):
     """MLflow's record of where images came from: a folder on this machine."""
 
     def __init__(self, path: str) -> None:
+        """Name the folder; it need not be there any more."""
         self.path = path
 
     @property
@@ -118,9 +119,7 @@ class EpochLines(lightning.Callback):
         seconds: what training took up to now, validation and earlier processes of the run included.
     """
 
-    def __init__(self, seconds: float = 0.0) -> None:
-        """Start counting from what was spent before the first epoch."""
-        self.seconds = seconds
+    seconds = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run goes on from."""
@@ -284,7 +283,7 @@ def fit(data: MultiLabelDataModule, config: Namespace, config_text: str, resumed
         last = tracking.run_folder(resumed) / "checkpoints" / "last.ckpt"
         checkpoint = last if last.is_file() else None  # killed in its first epoch: it starts again
         if checkpoint:
-            known = known_classes(checkpoint, f"delete it, and run {resumed} starts again")
+            known = known_classes(checkpoint, f"delete it, and run {resumed} starts again", weights_only=False)
             if known != data.classes:
                 raise UserError(
                     f"run {resumed} knows the classes {', '.join(known)}, '{data.root}' has {', '.join(data.classes)}; "

@@ -18,6 +18,9 @@ from torchmetrics.classification import (
 )
 from torchmetrics.functional.classification import binary_precision_recall_curve
 
+BINS = 15  # of a reliability diagram
+RESAMPLES = 2000  # of the bootstrap
+
 
 def multilabel_metrics(classes: int, prefix: str = "") -> MetricCollection:
     """Macro averages over the classes at a threshold of 0.5, mean average precision, and the share of exact matches.
@@ -139,27 +142,27 @@ def fit_temperature(logits: Tensor, targets: Tensor) -> float:
     return float(20 ** minimize_scalar(loss, bounds=(-1, 1), method="bounded", options={"xatol": 1e-4}).x)
 
 
-def reliability(probabilities: Tensor, targets: Tensor, bins: int = 15) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def reliability(probabilities: Tensor, targets: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """How often labels hold that were given a probability: every answer for every class counts alike.
 
     Args:
         probabilities: float `[N, C]`.
         targets: `[N, C]`, 0 or 1.
-        bins: of equal width from 0 to 1.
 
     Returns:
-        per bin that is not empty: mean probability, share of labels that hold, number of answers; float64 `[B]` each.
+        per bin that is not empty, of `BINS` of equal width from 0 to 1: mean probability, share of labels that hold,
+        number of answers; float64 `[B]` each.
     """
     found, truth = probabilities.flatten().double().numpy(), targets.flatten().double().numpy()
-    place = np.minimum((found * bins).astype(int), bins - 1)
-    count, total, held = (np.bincount(place, weights, bins) for weights in (None, found, truth))
+    place = np.minimum((found * BINS).astype(int), BINS - 1)
+    count, total, held = (np.bincount(place, weights, BINS) for weights in (None, found, truth))
     some = count > 0
     return total[some] / count[some], held[some] / count[some], count[some].astype(np.float64)
 
 
-def calibration_error(probabilities: Tensor, targets: Tensor, bins: int = 15) -> float:
+def calibration_error(probabilities: Tensor, targets: Tensor) -> float:
     """Expected calibration error: the mean distance of `reliability` from the diagonal, weighted by its counts."""
-    mean, share, count = reliability(probabilities, targets, bins)
+    mean, share, count = reliability(probabilities, targets)
     return float((np.abs(mean - share) * count).sum() / count.sum())
 
 
@@ -172,17 +175,16 @@ class Comparison(NamedTuple):
     interval: tuple[float, float]
 
 
-def compare(new: np.ndarray, old: np.ndarray, truth: np.ndarray, resamples: int = 2000, seed: int = 0) -> Comparison:
+def compare(new: np.ndarray, old: np.ndarray, truth: np.ndarray) -> Comparison:
     """Compare two models by macro F1 with a paired bootstrap over the images.
 
     Each resample draws as many images as there are, with replacement, and judges both models on them, so that images
-    that are hard for both do not widen the interval (Efron & Tibshirani 1993, chapter 13: percentile interval).
+    that are hard for both do not widen the interval (Efron & Tibshirani 1993, chapter 13: percentile interval). The
+    same answers always give the same interval.
 
     Args:
         new, old: bool `[N, C]`, the labels that each model gives.
         truth: bool `[N, C]`.
-        resamples: how often images are drawn.
-        seed: of the draws; the same one gives the same interval.
     """
     counts = [np.stack([found & truth, found | truth], 1).reshape(len(truth), -1) for found in (new, old)]
     # Per image and class: hits and, from hits and the union, 2 TP + FP + FN = union + hits.
@@ -192,9 +194,9 @@ def compare(new: np.ndarray, old: np.ndarray, truth: np.ndarray, resamples: int 
         hits, union = np.moveaxis(sums.reshape(-1, 2, 2, truth.shape[1]), 2, 0)
         return (2 * hits / np.maximum(union + hits, 1)).mean(-1)
 
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     share = np.full(len(truth), 1 / len(truth))
-    drawn = np.concatenate([scores(rng.multinomial(len(truth), share) @ table) for _ in range(resamples)])
+    drawn = np.concatenate([scores(rng.multinomial(len(truth), share) @ table) for _ in range(RESAMPLES)])
     low, high = np.percentile(drawn[:, 0] - drawn[:, 1], [2.5, 97.5])
     first, second = scores(table.sum(0))[0]
     return Comparison(float(first), float(second), float(first - second), (float(low), float(high)))

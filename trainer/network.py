@@ -35,7 +35,7 @@ class MultiLabelResNet(nn.Module):
         self.register_buffer("std", torch.tensor(IMAGENET_STD))
 
     def features(self, images: Tensor) -> Tensor:
-        """The last feature map, float32 `[N, 512, H/32, W/32]`, of images uint8 `[N, H, W, 3]` in RGB."""
+        """The last feature map, float32 `[N, 512, ⌈H/32⌉, ⌈W/32⌉]`, of images uint8 `[N, H, W, 3]` in RGB."""
         net = self.backbone
         x = (images.float() / 255 - self.mean) / self.std
         # The permuted view of [N, H, W, C] is what PyTorch calls channels_last: the fast layout, for free.

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import pandas as pd
 from jinja2 import Environment
 
+from trainer.files import write_whole
+
 TEMPLATE = Path(__file__).with_name("page.html")
 
 
@@ -44,9 +46,7 @@ def save_page(title: str, subtitle: str, sections: Sequence[Section], path: Path
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         TEMPLATE.read_text("utf-8")
     )
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(template.render(title=title, subtitle=subtitle, sections=shown), "utf-8")
-    temporary.replace(path)
+    write_whole(path, template.render(title=title, subtitle=subtitle, sections=shown).encode())
 
 
 def _cell(value: object) -> str:

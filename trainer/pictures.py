@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
+from typing import BinaryIO
 
 import matplotlib as mpl
 import numpy as np
@@ -158,7 +159,7 @@ def save_epochs(histories: Mapping[str, Sequence[float]], path: Path) -> None:
 
 
 def save_attributions(
-    images: Sequence[np.ndarray], maps: Mapping[str, Sequence[np.ndarray]], titles: Sequence[str], path: Path
+    images: Sequence[np.ndarray], maps: Mapping[str, Sequence[np.ndarray]], titles: Sequence[str], file: BinaryIO
 ) -> None:
     """Save a row per image: the image, then what each method says speaks for (red) and against (blue) its label.
 
@@ -166,7 +167,7 @@ def save_attributions(
         images: `N` images, uint8 `[H, W, 3]`.
         maps: method → `N` maps, float `[h, w]` of any size.
         titles: what stands beside each row.
-        path: the PNG file to write.
+        file: what takes the PNG.
     """
     height, width = images[0].shape[:2]
     figure = Figure(figsize=(2.1 * (1 + len(maps)), 2.1 * height / width * len(images)), layout="constrained")
@@ -187,4 +188,4 @@ def save_attributions(
             )
             if k == 0:
                 axis.set_title(method, fontsize=9)
-    figure.savefig(path, dpi=110, bbox_inches="tight")
+    figure.savefig(file, format="png", dpi=110, bbox_inches="tight")

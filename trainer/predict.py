@@ -12,17 +12,18 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from tqdm import tqdm
 
 from trainer import tracking
-from trainer.data.folder import is_image_file, readable
+from trainer.data.folder import is_image_file
 from trainer.data.image import UNREADABLE, load_rgb, resize
 from trainer.data.parallel import in_order
 from trainer.data.store import pull
 from trainer.errors import UserError
+from trainer.files import readable, write_whole
 from trainer.onnx_file import OnnxClassifier, batched, decided
 from trainer.resources import cpu_cores
 
-WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
-    ".csv": lambda table, path: table.to_csv(path, index=False, float_format="%.4f"),
-    ".parquet": lambda table, path: table.to_parquet(path, index=False),
+FORMATS: dict[str, Callable[[pd.DataFrame], bytes]] = {
+    ".csv": lambda table: table.to_csv(index=False, float_format="%.4f").encode(),
+    ".parquet": lambda table: table.to_parquet(index=False),
 }
 
 
@@ -41,7 +42,7 @@ def predict(
         out: the file to write, .csv or .parquet.
         workers: images decoded at the same time while the model works; one per core by default.
     """
-    if out.suffix.lower() not in WRITERS:
+    if out.suffix.lower() not in FORMATS:
         raise UserError(f"'{out}' is neither .csv nor .parquet; name the table so")
     if not out.parent.is_dir():
         raise UserError(f"there is no folder '{out.parent}' to write '{out.name}' into; make it, or name another --out")
@@ -54,12 +55,7 @@ def predict(
         table, unreadable = label(named, classifier, workers or cpu_cores())
     if table.empty:
         raise UserError(f"none of the {len(named)} images at '{images}' can be read; the first is {unreadable[0]}")
-    temporary = out.with_name(f".{out.name}.new")
-    try:
-        WRITERS[out.suffix.lower()](table, temporary)
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(out, FORMATS[out.suffix.lower()](table))
     if unreadable:
         print(f"left out {len(unreadable)} unreadable images:", *(f"  {line}" for line in unreadable), sep="\n")
     print(f"{len(table)} images labelled by {classifier.metadata.run_id}\nresults: {out}")

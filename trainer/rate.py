@@ -1,5 +1,6 @@
 """A learning rate to start from: a short training whose rate rises with every step (Smith 2015)."""
 
+import io
 import tempfile
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from trainer.classifier import MultiLabelClassifier
 from trainer.data.module import MultiLabelDataModule
 from trainer.errors import UserError
+from trainer.files import write_whole
 
 STEPS = 100
 LOWEST, HIGHEST = 1e-6, 1.0
@@ -50,7 +52,7 @@ def suggest(model: MultiLabelClassifier, data: MultiLabelDataModule, options: di
     axes.axvline(rate, linestyle="--", label=f"falls fastest at {rate:.1g}")
     axes.set(xlabel="learning rate", ylabel="loss, smoothed")
     axes.legend()
-    new = picture.with_name(picture.name + ".new")
-    figure.savefig(new, format="png", dpi=120)
-    new.replace(picture)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    write_whole(picture, buffer.getvalue())
     return rate

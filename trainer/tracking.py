@@ -18,6 +18,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from trainer.errors import UserError
+from trainer.files import write_whole
 from trainer.home import home, make_home
 
 MODEL_NAME = os.environ.get("MANASIGHT_MODEL_NAME", "manasight")
@@ -135,10 +136,7 @@ def run_folder(run_id: str) -> Path:
 
 def remember_run(run_id: str) -> None:
     """Make a run the one that `latest` means."""
-    marker = home() / "runs" / "latest"
-    temporary = marker.with_suffix(".new")
-    temporary.write_text(run_id)
-    temporary.replace(marker)
+    write_whole(home() / "runs" / "latest", run_id.encode())
 
 
 def find_run(run: str) -> str:

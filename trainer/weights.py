@@ -1,4 +1,4 @@
-"""Finds the weights that a network starts from: ImageNet's, a checkpoint's or a model.onnx's."""
+"""Finds the weights that a network starts from: ImageNet's, a .pth file's of torchvision, or a model.onnx's."""
 
 import hashlib
 import os

@@ -1,14 +1,12 @@
 """The app follows the champion of a real MLflow server, and keeps its model when the server or the champion is bad."""
 
 import hashlib
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import requests
+from mlflow_server import mlflow_server as running_mlflow
 
 from app.registry import Registry, RegistryError
 from app.serving import Serving, Settings
@@ -19,32 +17,9 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def mlflow_server(find_port: Callable[[], int], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real MLflow server on SQLite and a folder."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    url = f"http://127.0.0.1:{(port := find_port())}"
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += [
-        "--backend-store-uri",
-        f"sqlite:///{folder}/mlflow.db",
-        "--artifacts-destination",
-        str(folder / "store"),
-    ]
-    environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (folder / "server.log").open("wb") as output:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                requests.get(f"{url}/health", timeout=5).raise_for_status()
-                break
-            except requests.RequestException:
-                assert process.poll() is None, (folder / "server.log").read_text()
-                assert time.monotonic() < deadline, (folder / "server.log").read_text()
-                time.sleep(0.2)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(30)
+    port = find_port()
+    with running_mlflow(tmp_path_factory.mktemp("mlflow"), port):
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from trainer.cli import main
-from trainer.data.describe import channel_statistics, describe, examine, split_folders
+from trainer.data.describe import describe, examine, split_folders
 from trainer.data.folder import MultiLabelImageFolder
 from trainer.data.parallel import in_order
+from trainer.data.survey import channel_statistics
 from trainer.errors import UserError
 
 

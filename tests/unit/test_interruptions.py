@@ -8,13 +8,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import mlflow
 import pytest
-import requests
 import torch
 from mlflow.entities import Metric
+from mlflow_server import mlflow_server
 from processes import Manasight
 
 from trainer import tracking
@@ -172,34 +173,8 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, mon
 def server(tmp_path: Path, find_port: Callable[[], int]) -> Iterator[tuple[str, Callable[[], subprocess.Popen]]]:
     """The address of an MLflow server, and a function that starts it, as often as it is needed."""
     port = find_port()
-    url = f"http://127.0.0.1:{port}"
-    running: list[subprocess.Popen] = []
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += [
-        "--backend-store-uri",
-        f"sqlite:///{tmp_path}/server.db",
-        "--artifacts-destination",
-        f"{tmp_path}/files",
-    ]
-
-    def start() -> subprocess.Popen:
-        quiet = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        with (tmp_path / "server.log").open("ab") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log, env=quiet, start_new_session=True)
-        running.append(process)
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            try:
-                if requests.get(f"{url}/health", timeout=2).ok:
-                    return process
-            except requests.RequestException:
-                time.sleep(0.2)
-        raise AssertionError((tmp_path / "server.log").read_text()[-2000:])
-
-    yield url, start
-    for process in running:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+    with ExitStack() as running:
+        yield f"http://127.0.0.1:{port}", lambda: running.enter_context(mlflow_server(tmp_path, port))
 
 
 def test_training_goes_on_while_mlflow_is_away(home, server, start, monkeypatch):

@@ -11,23 +11,10 @@ import pytest
 from card_server import CardServer, card, picture
 
 from trainer.cli import main
-from trainer.data import web as web_module
 from trainer.data.cards import mtgpics as module
-from trainer.data.cards import scryfall
 from trainer.data.cards.mtgpics import links
 
 PAGE = "/set?set=318"
-
-
-@pytest.fixture
-def server(monkeypatch, tmp_path):
-    with CardServer() as running:
-        monkeypatch.setenv("MANASIGHT_SCRYFALL_URL", running.url)
-        monkeypatch.setenv("MANASIGHT_HOME", str(tmp_path / "home"))
-        monkeypatch.setattr(module, "INTERVAL", 0.0)
-        monkeypatch.setattr(scryfall, "INTERVAL", 0.0)
-        monkeypatch.setattr(web_module, "BACK_OFF", 0.01)
-        yield running
 
 
 def page(*images: str) -> tuple[bytes, str]:

@@ -1,3 +1,5 @@
+"""The scripts of a release: versions, tags, pinned manifests, notes, what is published when, a model proposed."""
+
 import importlib.util
 import json
 import os

@@ -1,10 +1,8 @@
 """`manasight data scryfall`, against a server on this machine that behaves as Scryfall does on good and bad days."""
 
 import csv
-import hashlib
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -14,10 +12,9 @@ from pathlib import Path
 
 import pytest
 from card_server import BULK, SLOW, CardServer, addresses, card, picture
+from trees import tree
 
 from trainer.cli import main
-from trainer.data import web as web_module
-from trainer.data.cards import scryfall as module
 from trainer.data.cards.labels import labels_of, load_rules
 from trainer.data.cards.scryfall import pictures_of, read_cards
 from trainer.data.web import retry_after
@@ -78,24 +75,6 @@ ADVENTURE = card(
     layout="adventure",
     card_faces=[{"name": "Knight", "type_line": "Creature — Knight"}, {"name": "Gift", "type_line": "Sorcery"}],
 )
-
-
-@pytest.fixture
-def server(monkeypatch, tmp_path):
-    """A running server that the command believes to be Scryfall; requests need no pause here unless a test says so."""
-    with CardServer() as running:
-        monkeypatch.setenv("MANASIGHT_SCRYFALL_URL", running.url)
-        monkeypatch.setenv("MANASIGHT_HOME", str(tmp_path / "home"))
-        monkeypatch.setattr(module, "INTERVAL", 0.0)
-        monkeypatch.setattr(module, "SLOW_PATHS", {})
-        monkeypatch.setattr(web_module, "BACK_OFF", 0.01)
-        yield running
-
-
-def tree(root: Path) -> dict[str, str]:
-    """Every file below a folder, hidden ones too, with its checksum."""
-    files = (path for path in root.rglob("*") if path.is_file())
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def run(*args: object) -> int:
@@ -624,17 +603,6 @@ def test_a_damaged_pause_is_none(server, tmp_path, text):
     for pace in (tmp_path / "home" / "cache" / "scryfall").glob("pace-*[!k]"):
         pace.write_text(text)
     assert run(tmp_path / "cards", "--query", "bolt") == 0
-
-
-def test_a_full_disk_leaves_no_part_of_a_file(tmp_path):
-    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10, usual[1]))
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            web_module.write_whole(tmp_path / "cards" / "a.jpg", bytes(20))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
-    assert not tree(tmp_path)
 
 
 @pytest.mark.parametrize(

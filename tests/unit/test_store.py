@@ -1,6 +1,5 @@
 """`manasight data pull` and `push`, with a real S3 server on this machine."""
 
-import hashlib
 import os
 import random
 import resource
@@ -15,6 +14,7 @@ from pathlib import Path
 import boto3
 import pytest
 from s3_server import BUCKET, KEYS, s3_server
+from trees import tree
 
 from trainer.cli import main
 
@@ -49,12 +49,6 @@ def make_files(folder: Path, count: int, largest: int = 20_000) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(rnd.randbytes(rnd.randint(0, largest)))
     return folder
-
-
-def tree(root: Path) -> dict[str, str]:
-    """Every file below a folder, hidden ones too, with its checksum."""
-    files = (path for path in root.rglob("*") if path.is_file())
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def run(*args: object) -> int:

@@ -302,6 +302,22 @@ def test_a_run_is_only_resumed_as_it_began(home, data, capsys, monkeypatch, new_
     assert "best.ckpt' is damaged; train a new run" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["evaluate", "export", "explain"])
+def test_a_foreign_checkpoint_runs_no_code(home, tmp_path, capsys, command):
+    class Trap:
+        def __reduce__(self) -> tuple:
+            return Path.touch, (tmp_path / "sprung",)
+
+    run_id = tracking.connect().create_run("0").info.run_id
+    checkpoints = home / "runs" / run_id / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    torch.save({"hyper_parameters": {"classes": Trap()}}, checkpoints / "best.ckpt")
+    assert main([command, "--run", run_id]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "best.ckpt' is damaged; train a new run" in line
+    assert not (tmp_path / "sprung").exists()
+
+
 def test_a_split_of_one_image_is_refused(home, make_images, capsys):
     for part in ("train", "val", "test"):
         root = make_images(f"one/{part}", {"red-square": 1}).parent

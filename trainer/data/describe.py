@@ -11,14 +11,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
-from tqdm import tqdm
 
 from trainer.data.folder import SPLITS, label_folders, list_images
 from trainer.data.image import load_rgb
 from trainer.data.parallel import in_order
-from trainer.data.survey import Look, histogram, look_alikes, moments, same_files, survey
-from trainer.data.web import write_whole
+from trainer.data.survey import Look, look_alikes, moments, same_files, survey
 from trainer.errors import UserError
+from trainer.files import write_whole
 from trainer.resources import cpu_cores
 
 PAGE = Path(__file__).with_name("describe.html")
@@ -57,7 +56,6 @@ def describe(
         raise UserError(f"'{html}' is a folder; name a file with --html, as in --html {html / 'report.html'}")
     report, looks = examine(root, separator, check or statistics or html is not None, workers)
     if html is not None:
-        html.parent.mkdir(parents=True, exist_ok=True)
         write_whole(html, page(root, report, looks, pictures).encode())
     print(json.dumps(report, indent=2) if as_json else tables(report))
     if html is not None and not as_json:
@@ -146,23 +144,6 @@ def summary(looks: list[tuple[Look, tuple[str, ...]]], classes: list[str], separ
         "width": [int(widths.min()), float(np.median(widths)), int(widths.max())],
         "height": [int(heights.min()), float(np.median(heights)), int(heights.max())],
     }
-
-
-def channel_statistics(dataset: Any, workers: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel over all pixels of all images, exactly, image by image.
-
-    Args:
-        dataset: its items' images are RGB images of PIL or uint8 arrays `[H, W, 3]` of any size.
-        workers: threads that decode; one per core by default.
-
-    Returns:
-        mean and standard deviation, float64 `[3]` each, on a scale from 0 to 1.
-    """
-    counts = np.zeros((3, 256), np.int64)
-    images = in_order(lambda index: histogram(dataset[index][0]), range(len(dataset)), workers or cpu_cores())
-    for one in tqdm(images, "channel statistics", len(dataset), unit="image", disable=None):
-        counts += one
-    return moments(counts)
 
 
 def tables(report: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -14,8 +14,9 @@ from tqdm import tqdm
 from trainer.data.image import UNREADABLE, load_rgb
 from trainer.data.parallel import in_order
 from trainer.data.staging import check_room
-from trainer.data.web import Answer, FetchError, Web, write_whole
+from trainer.data.web import Answer, FetchError, Web
 from trainer.errors import UserError
+from trainer.files import write_whole
 
 WORKERS = 4
 LONGEST_NAME = 255  # bytes that Linux and macOS take
@@ -63,6 +64,25 @@ def download_pictures(web: Web, wanted: Sequence[Wanted], out: Path) -> tuple[di
     finally:
         results.close()
     return done, failed
+
+
+def check_failed(failed: Mapping[str, str], total: int, note: str = "") -> None:
+    """Tell of the pictures that could not be had.
+
+    Args:
+        failed: file → why, as `download_pictures` gives it.
+        total: pictures that were wanted.
+        note: what else is to be said, ending with `; `.
+
+    Raises:
+        UserError: if there are any.
+    """
+    if failed:
+        listing = "\n".join(f"  {file} ({problem})" for file, problem in sorted(failed.items()))
+        raise UserError(
+            f"{len(failed)} of {total} pictures could not be had; {note}run the same command again to try once more:\n"
+            f"{listing}"
+        )
 
 
 def file_name(stem: str, ending: str) -> str:

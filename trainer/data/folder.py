@@ -13,8 +13,10 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from trainer.data.image import UNREADABLE, load_rgb, unreadable_images
 from trainer.errors import UserError
+from trainer.files import readable
 
 SPLITS = ("train", "val", "test")
+NAMED = 20  # images or labels in one sentence
 
 
 def label_set(name: str, separator: str = "-") -> tuple[str, ...]:
@@ -90,11 +92,6 @@ def is_image_file(path: Path, extensions: Sequence[str] = IMG_EXTENSIONS) -> boo
     What else may have such a name has no end, as a pipe, or is a folder.
     """
     return path.suffix.lower() in extensions and (path.is_file() or not path.exists())
-
-
-def readable(path: Path) -> str:
-    """A path for tables and messages: bytes that are no UTF-8 as `\\xff`."""
-    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _check_names(paths: Sequence[Path]) -> None:
@@ -211,8 +208,8 @@ def _check_same_classes(found: Sequence[str], expected: Sequence[str], folder: P
         raise UserError(f"'{folder}' has {_names(unknown)}, which training lacks; every split needs the same classes")
 
 
-def _names(names: Any, most: int = 20) -> str:
+def _names(names: Any) -> str:
     """`'a', 'b' and 3 more`, for a sentence."""
     names = list(names)
-    shown = ", ".join(f"'{name}'" for name in names[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+    shown = ", ".join(f"'{name}'" for name in names[:NAMED])
+    return f"{shown} and {len(names) - NAMED} more" if len(names) > NAMED else shown

@@ -14,9 +14,9 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from trainer.data.augment import Augmentation
-from trainer.data.describe import channel_statistics
 from trainer.data.folder import SPLITS, MultiLabelImageFolder
 from trainer.data.image import load_rgb, resize
+from trainer.data.survey import channel_statistics
 from trainer.errors import UserError
 from trainer.resources import cpu_cores, memory_available
 
@@ -35,11 +35,19 @@ class PreparedImages(Dataset):
         augmentation: Augmentation | None = None,
         cache: bool = False,
     ) -> None:
+        """Nothing is decoded yet.
+
+        Args:
+            dataset: the images; its `loader` is replaced.
+            size: height and width that they are resized to, in pixels.
+            augmentation: random changes; with one, a JPEG may be decoded at a reduced size.
+            cache: keep the resized pixels in memory, height × width × 3 bytes an image.
+        """
         self.dataset = dataset
         self.size = size
         self.cache = cache
         self.augment = augmentation
-        # A training image may come from a JPEG decoded at reduced size; an evaluated one is read as the app reads it.
+        # An evaluated image is read as the app reads it, at full size.
         self.dataset.loader = lambda path: resize(load_rgb(path, size if augmentation else None), size)
         self._allocate()
 
@@ -173,7 +181,7 @@ class MultiLabelDataModule(lightning.LightningDataModule):
         return self._prepared[split]
 
     def setup(self, stage: str) -> None:
-        """Scan the splits that a stage needs, so that a fault in the data shows before any training."""
+        """Scan all three splits, whatever the stage, so that a fault in the data shows before any training."""
         for split in SPLITS:
             self.folder(split)
 
@@ -203,10 +211,6 @@ class MultiLabelDataModule(lightning.LightningDataModule):
     def val_dataloader(self) -> DataLoader:
         """Validation batches."""
         return self.loader("val")
-
-    def test_dataloader(self) -> DataLoader:
-        """Test batches."""
-        return self.loader("test")
 
 
 def _stack(items: list[tuple[np.ndarray, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:

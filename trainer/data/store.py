@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from trainer.data.staging import check_room
 from trainer.errors import UserError
+from trainer.files import readable
 
 WORKERS = 16
 TRIES = 3  # at a body that breaks off or is damaged; botocore itself tries requests that fail again
@@ -78,7 +79,7 @@ def pull(source: str, out: Path, workers: int = WORKERS) -> None:
     unsure = sum(not checked for _, checked in results)
     strangers = _files(out).keys() - {remote.name for remote in remotes}
     if strangers:
-        print(f"{len(strangers)} files in '{out}' are not at {source}, such as '{_shown(min(strangers))}'")
+        print(f"{len(strangers)} files in '{out}' are not at {source}, such as '{readable(min(strangers))}'")
     if unsure:
         print(f"{unsure} files could only be checked by their size: the store gives no MD5 of them")
     print(f"{copied} files copied, {len(remotes) - copied} were there\nresults: {out}")
@@ -101,8 +102,8 @@ def push(folder: Path, target: str, workers: int = WORKERS) -> None:
         raise UserError(f"there is no folder '{folder}'")
     files = _files(folder, follow=True)
     for name in files:
-        if name != _shown(name):
-            raise UserError(f"'{_shown(name)}' in '{folder}' has a name that is not UTF-8, as S3 needs it; rename it")
+        if name != readable(name):
+            raise UserError(f"'{readable(name)}' in '{folder}' has a name that is not UTF-8, as S3 needs it; rename it")
     if not files:
         raise UserError(f"'{folder}' holds no files")
     place = _open(target)
@@ -129,8 +130,8 @@ def push(folder: Path, target: str, workers: int = WORKERS) -> None:
 def _open(address: str) -> Place:
     # Not as an address on the web is read: keys may hold ? and #.
     bucket, _, prefix = address.removeprefix("s3://").partition("/")
-    if not address.startswith("s3://") or not bucket or address != _shown(address):
-        raise UserError(f"'{_shown(address)}' is no place in S3; name one as s3://bucket/prefix")
+    if not address.startswith("s3://") or not bucket or address != readable(address):
+        raise UserError(f"'{readable(address)}' is no place in S3; name one as s3://bucket/prefix")
     # The checksums that newer clients add are refused by some stores; MD5, checked here, is known to all.
     config = Config(
         max_pool_connections=64,
@@ -261,17 +262,12 @@ def _check_link(path: Path, folder: Path) -> None:
         UserError: for a link that leads to nothing, out of the folder, or to a folder that it lies in.
     """
     if not path.exists():
-        raise UserError(f"'{_shown(path)}' is a link to nothing; remove it")
+        raise UserError(f"'{readable(path)}' is a link to nothing; remove it")
     target = path.resolve()
     if not target.is_relative_to(folder.resolve()):
-        raise UserError(f"'{_shown(path)}' is a link that leaves '{folder}'; copy the file there instead")
+        raise UserError(f"'{readable(path)}' is a link that leaves '{folder}'; copy the file there instead")
     if target in {parent.resolve() for parent in path.parents}:
-        raise UserError(f"'{_shown(path)}' is a link to a folder that it lies in; remove it")
-
-
-def _shown(name: str | Path) -> str:
-    """A file's name as it can be printed; the same if it is UTF-8."""
-    return os.fsencode(name).decode(errors="backslashreplace")
+        raise UserError(f"'{readable(path)}' is a link to a folder that it lies in; remove it")
 
 
 def _check_name(name: str) -> None:

@@ -59,6 +59,22 @@ def moments(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean / 255, np.sqrt((counts @ levels**2 / total - mean**2).clip(0)) / 255
 
 
+def channel_statistics(dataset: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel over all pixels of all images, exactly, image by image.
+
+    Args:
+        dataset: its items' images are RGB images of PIL or uint8 arrays `[H, W, 3]` of any size.
+
+    Returns:
+        mean and standard deviation, float64 `[3]` each, on a scale from 0 to 1.
+    """
+    counts = np.zeros((3, 256), np.int64)
+    images = in_order(lambda index: histogram(dataset[index][0]), range(len(dataset)), cpu_cores())
+    for one in tqdm(images, "channel statistics", len(dataset), unit="image", disable=None):
+        counts += one
+    return moments(counts)
+
+
 def same_files(looks: Iterable[Look]) -> list[list[Path]]:
     """Files that are equal byte for byte, in groups."""
     groups: dict[str, list[Path]] = defaultdict(list)

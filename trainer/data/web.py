@@ -1,7 +1,6 @@
 """Fetches over HTTP as a polite client does: a pace that all threads and runs share, pauses when asked, retries."""
 
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from tqdm import tqdm
 from urllib3.exceptions import HTTPError
 
 from trainer.errors import UserError
+from trainer.files import write_whole
 
 USER_AGENT = f"Manasight/{version('manasight')} (+https://github.com/manasight/manasight)"
 TRIES = 4
@@ -55,6 +55,13 @@ class Pace:
     run after a kill keep to it, and to a pause that the server asked for."""
 
     def __init__(self, file: Path, interval: float, stopped: threading.Event) -> None:
+        """Nothing is written before the first turn.
+
+        Args:
+            file: what the next free moment is kept in; a lock lies beside it.
+            interval: seconds from an answer to the next request.
+            stopped: set to end a wait.
+        """
         self.file, self.interval, self.stopped = file, interval, stopped
         self._turn = threading.Lock()  # a file lock is polled: fine between runs, unfair between threads
         self._lock = FileLock(f"{file}.lock")
@@ -295,19 +302,6 @@ def retry_after(value: str) -> float:
 def is_fresh(file: Path) -> bool:
     """Whether the file is there and at most a day old."""
     return file.exists() and time.time() - file.stat().st_mtime < DAY
-
-
-def write_whole(file: Path, data: bytes) -> None:
-    """Write a file as a whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # Not the name with something added: it may have 255 bytes already.
-    part = file.with_name(f".{sha256(os.fsencode(file.name)).hexdigest()[:32]}.part")
-    try:
-        part.write_bytes(data)
-        part.replace(file)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def _check_json(answer: Answer) -> None:

@@ -30,6 +30,7 @@ class Canvas:
     """A card in the making. Every box and place is in card units; `scale` pixels make one unit."""
 
     def __init__(self, rnd: Random, width: int) -> None:
+        """An empty card, so many pixels wide; its ink is drawn from `rnd`, as is all that follows."""
         self.rnd = rnd
         self.scale = width / UNITS[0]
         self.image = Image.new("RGB", (width, round(UNITS[1] * self.scale)), (18, 14, 12))

@@ -16,12 +16,11 @@ from tqdm import tqdm
 
 from trainer.data.cards import frames
 from trainer.data.cards.camera import shoot
-from trainer.data.cards.card import design
+from trainer.data.cards.card import COLOURS, design
 from trainer.data.staging import staged_folder
 from trainer.errors import UserError
 from trainer.resources import cpu_cores
 
-COLOURS = ("black", "blue", "green", "red", "white")
 LABEL_SETS = tuple(
     sorted(
         (

@@ -13,7 +13,7 @@ from bs4 import BeautifulSoup
 
 from trainer.data.cards.labels import labels_of, load_rules
 from trainer.data.cards.scryfall import RIGHTS, bulk_cards, open_scryfall, pictures_of, well_formed
-from trainer.data.download import Wanted, download_pictures, file_name, is_address
+from trainer.data.download import Wanted, check_failed, download_pictures, file_name, is_address
 from trainer.data.staging import check_room
 from trainer.data.web import FetchError, Web
 from trainer.errors import UserError
@@ -88,12 +88,7 @@ def mtgpics(
                 f"{bare} have no label, by the rules or because Scryfall knows no such name; they lie in '{save_dir}'"
             )
         print(", ".join(f"{labels} {count}" for labels, count in sorted(sets.items())))
-    if failed:
-        listing = "\n".join(f"  {file} ({problem})" for file, problem in sorted(failed.items()))
-        raise UserError(
-            f"{len(failed)} of {len(wanted)} pictures could not be had; run the same command again to try once more:\n"
-            f"{listing}"
-        )
+    check_failed(failed, len(wanted))
     print(f"results: {save_dir}")
 
 

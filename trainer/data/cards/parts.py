@@ -52,6 +52,7 @@ LAND_BOX = {
 }
 STONE, OLD_STONE = (188, 168, 148), (98, 86, 74)
 BLACK, WHITE = (12, 10, 9), (245, 244, 240)
+LEFT, RIGHT = 40, 452  # where the lines of title and type begin and end
 GRAINS = {
     "white": "marble",
     "blue": "cloud",
@@ -110,23 +111,23 @@ def bar(canvas: Canvas, box: Box, colour: RGB, edge: RGB, radius: float = 9) -> 
     canvas.outline(box, edge, canvas.rnd.uniform(1.5, 3), radius)
 
 
-def title(canvas: Canvas, card: Card, y: float, fill: RGB, left: float = 40, right: float = 452) -> None:
+def title(canvas: Canvas, card: Card, y: float, fill: RGB) -> None:
     """Name and cost."""
-    begin = canvas.pips(right, y, card.cost, 23)
-    canvas.write(left, y, card.name, canvas.rnd.choice(text.BOLD_TITLES), 25, fill, room=begin - left - 6)
+    begin = canvas.pips(RIGHT, y, card.cost, 23)
+    canvas.write(LEFT, y, card.name, canvas.rnd.choice(text.BOLD_TITLES), 25, fill, room=begin - LEFT - 6)
 
 
-def type_line(canvas: Canvas, card: Card, y: float, fill: RGB, left: float = 40, right: float = 452) -> None:
+def type_line(canvas: Canvas, card: Card, y: float, fill: RGB) -> None:
     """What the card is, and the sign of its set."""
     edge = canvas.px(27)
     sign, colour = symbols.set_sign(canvas.rnd, edge)
-    canvas.image.paste(colour, (canvas.px(right) - edge, canvas.px(y) - edge // 2), sign)
-    canvas.write(left, y, card.type_line, canvas.rnd.choice(text.BOLD_TITLES), 21, fill, room=right - left - 36)
+    canvas.image.paste(colour, (canvas.px(RIGHT) - edge, canvas.px(y) - edge // 2), sign)
+    canvas.write(LEFT, y, card.type_line, canvas.rnd.choice(text.BOLD_TITLES), 21, fill, room=RIGHT - LEFT - 36)
 
 
-def rules(canvas: Canvas, card: Card, box: Box, fill: RGB = BLACK, size: float = 23) -> None:
+def rules(canvas: Canvas, card: Card, box: Box, fill: RGB = BLACK) -> None:
     """The rules text, over a faint watermark on some cards, with an inset of its own on a few."""
-    rnd = canvas.rnd
+    rnd, size = canvas.rnd, 23
     x0, y0, x1, y1 = box
     if rnd.random() < 0.1:
         edge = canvas.px(rnd.uniform(110, 150))
@@ -170,20 +171,20 @@ def power(canvas: Canvas, card: Card, ink: RGB, edge: RGB) -> None:
     canvas.write(420 + x, 626 + y, card.power, "STIXGeneralBol", 30, ink_on(ink), anchor="mm")
 
 
-def collector(canvas: Canvas, card: Card, y: float = 655) -> None:
+def collector(canvas: Canvas, card: Card) -> None:
     """The small print at the foot, and the oval seal of dear cards."""
     rnd = canvas.rnd
-    ground = canvas.image.getpixel((canvas.px(60), min(canvas.px(y), canvas.image.height - 1)))
+    ground = canvas.image.getpixel((canvas.px(60), min(canvas.px(655), canvas.image.height - 1)))
     fill = ink_on(ground)
     artist = f"{text.name(rnd).split()[0]} {text.name(rnd).split()[0]}"
     if card.era == "2003":
-        canvas.write(44, y - 14, f"~ {artist}", "STIXGeneralBol", 15, fill)
+        canvas.write(44, 641, f"~ {artist}", "STIXGeneralBol", 15, fill)
         small = f"© {rnd.randint(2003, 2014)} {rnd.randint(1, 300)}/{rnd.randint(100, 350)}"
-        canvas.write(48, y, small, "STIXGeneral", 10, fill)
+        canvas.write(48, 655, small, "STIXGeneral", 10, fill)
         return
-    canvas.write(30, y - 12, f"{rnd.choice('CURM')} {rnd.randint(1, 400):04d}", "DejaVuSans", 11, fill)
-    canvas.write(30, y + 2, f"XYZ • EN  {artist}", "DejaVuSans", 11, fill)
-    canvas.write(458, y + 2, f"© {rnd.randint(2015, 2026)} drawn by code", "STIXGeneral", 12, fill, anchor="rm")
+    canvas.write(30, 643, f"{rnd.choice('CURM')} {rnd.randint(1, 400):04d}", "DejaVuSans", 11, fill)
+    canvas.write(30, 657, f"XYZ • EN  {artist}", "DejaVuSans", 11, fill)
+    canvas.write(458, 657, f"© {rnd.randint(2015, 2026)} drawn by code", "STIXGeneral", 12, fill, anchor="rm")
     if rnd.random() < 0.35:
         seal = canvas.box((223, 620, 265, 642))
         canvas.draw.ellipse(seal, fill=tuple(rnd.randint(120, 220) for _ in range(3)), outline=BLACK)

@@ -20,9 +20,10 @@ import ijson
 from tqdm import tqdm
 
 from trainer.data.cards.labels import COLOURS, Row, colours_of, labels_of, load_rules
-from trainer.data.download import Wanted, check_place, download_pictures, file_name
-from trainer.data.web import FetchError, Web, write_whole
+from trainer.data.download import Wanted, check_failed, check_place, download_pictures, file_name
+from trainer.data.web import FetchError, Web
 from trainer.errors import UserError
+from trainer.files import write_whole
 from trainer.home import home
 
 # Seconds, a little longer than https://scryfall.com/docs/api/rate-limits asks for: 10 requests a second, 2 on some
@@ -350,12 +351,7 @@ def fetch(web: Web, pictures: list[Picture], out: Path) -> None:
     print(f"{len(done)} pictures in {len(sets)} label sets: {', '.join(f'{k} {n}' for k, n in sorted(sets.items()))}")
     if strangers := _strangers(out, rows):
         print(f"{len(strangers)} other files in '{out}' are not of this query and not in {MANIFEST}")
-    if failed:
-        listing = "\n".join(f"  {file} ({problem})" for file, problem in sorted(failed.items()))
-        raise UserError(
-            f"{len(failed)} of {len(pictures)} pictures could not be had; {manifest} lists the others; run the same "
-            f"command again to try once more:\n{listing}"
-        )
+    check_failed(failed, len(pictures), f"{manifest} lists the others; ")
     print(f"results: {out}")
 
 

@@ -75,9 +75,8 @@ def _folder() -> Path:
 
 @lru_cache(maxsize=512)
 def font(name: str, size: int) -> ImageFont.FreeTypeFont:
-    """A font that matplotlib ships, by file name, or Pillow's own for `default`; size in pixels."""
-    size = max(5, size)
-    return ImageFont.load_default(size) if name == "default" else ImageFont.truetype(_folder() / f"{name}.ttf", size)
+    """A font that matplotlib ships, by file name; size in pixels, at least 5."""
+    return ImageFont.truetype(_folder() / f"{name}.ttf", max(5, size))
 
 
 @lru_cache(maxsize=20_000)
