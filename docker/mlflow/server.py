@@ -1,4 +1,4 @@
-"""Entry point of the MLflow image: `server`, `migrate`, `owner`, `bucket create|save|load`. Its secrets are in files."""
+"""Entry point of the MLflow image: `server`, `migrate`, `owner`, `bucket create|save|load`. Secrets come from files."""
 
 import os
 import sys
