@@ -135,7 +135,7 @@ def test_nothing_acknowledged_is_lost(stack, request, capsys):
             may_drop.append((start - 1, time.monotonic() + 1))
             say(f"{'engine restarted':44}{'':8}{well:10.0f} s{load.book.check(client).total():14}{0:6}")
             job.start()
-        job.finish()
+    job.finish()
     found = load.book.check(client, again=True)
     check_jobs(client, job.ended)
     lost = [moment for moment in load.dropped if not any(begin <= moment <= end for begin, end in may_drop)]
