@@ -13,19 +13,24 @@ class ProxiedS3ArtifactRepository(ArtifactRepository):
     """
 
     def __init__(self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> None:
+        """Nothing is asked of the store yet; the addresses are MLflow's own."""
         super().__init__(artifact_uri, tracking_uri, registry_uri)
         self.store = S3ArtifactRepository(artifact_uri, tracking_uri=tracking_uri, registry_uri=registry_uri)
 
     def log_artifact(self, local_file, artifact_path=None):
+        """Put one file of this machine below `artifact_path`."""
         self.store.log_artifact(local_file, artifact_path)
 
     def log_artifacts(self, local_dir, artifact_path=None):
+        """Put the files of a folder below `artifact_path`."""
         self.store.log_artifacts(local_dir, artifact_path)
 
     def list_artifacts(self, path=None):
+        """What lies below `path`: a list of MLflow's FileInfo."""
         return self.store.list_artifacts(path)
 
     def delete_artifacts(self, artifact_path=None):
+        """Delete what lies below `artifact_path`."""
         self.store.delete_artifacts(artifact_path)
 
     def _download_file(self, remote_file_path, local_path):

@@ -19,8 +19,8 @@ specification.loader.exec_module(stack_fixtures)
 make = stack_fixtures.make
 pytest_collection_modifyitems = stack_fixtures.pytest_collection_modifyitems
 
-from engine import docker  # noqa: E402
-from faults import PROJECT, VOLUMES  # noqa: E402
+from engine import PROJECT, docker  # noqa: E402
+from faults import VOLUMES  # noqa: E402
 
 # What the images' users need: PostgreSQL's and the one that the others share.
 OWNERS = {"database": "999:999", "objects": "10001:10001", "state": "10001:10001"}

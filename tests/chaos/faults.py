@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engine import ROOT, docker
+from engine import PROJECT, ROOT, container, docker
 
-PROJECT = "manasight-test"
 SERVICES = ("postgres", "minio", "mlflow", "app")
 # Which volume a service writes to.
 VOLUMES = {"postgres": "database", "minio": "objects", "trainer": "state"}
@@ -27,13 +26,6 @@ print("full", flush=True)
 sys.stdin.read()
 os.unlink(path)
 """
-
-
-def container(service: str) -> str:
-    """The id of a service's running container, also of a one-off one; empty if there is none."""
-    labels = {"project": PROJECT, "service": service}
-    filters = [word for key, value in labels.items() for word in ("-f", f"label=com.docker.compose.{key}={value}")]
-    return docker("ps", "-q", *filters).partition("\n")[0]
 
 
 def image() -> str:

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 
 import mlflow
 import pytest
-from engine import ROOT
-from faults import KINDS, SERVICES, VOLUMES, container, healthy, restart_engine, until
+from engine import ROOT, container
+from faults import KINDS, SERVICES, VOLUMES, healthy, restart_engine, until
 from load import Load, card, impatient
 
 # Seconds that a fault lasts, at most: in the short form, in the long one.

@@ -9,7 +9,6 @@ import http.client
 import itertools
 import json
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -20,10 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from checks.admission import quantity
 from checks.manifests import Manifests, Object, Pod
-
-VARIABLE = re.compile(r"(?<!\$)\$\(([A-Za-z_][A-Za-z0-9_]*)\)")
-UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+from checks.references import VARIABLE
 
 
 class StepError(AssertionError):
@@ -212,7 +210,7 @@ class Running:
             options += ["--security-opt", "no-new-privileges"]
         for capability in own["capabilities"]["drop"]:
             options += ["--cap-drop", capability]
-        return [*options, "--memory", str(_bytes(limits["memory"])), "--cpus", limits["cpu"]]
+        return [*options, "--memory", f"{quantity(limits['memory']):.0f}", "--cpus", limits["cpu"]]
 
     def _network(self) -> list[str]:
         names = [
@@ -239,7 +237,7 @@ class Running:
             read_only = ",readonly" if mount.get("readOnly") else ""
             empty = volume.get("emptyDir")
             if empty is not None and target == "/dev/shm":
-                options += ["--shm-size", str(_bytes(empty["sizeLimit"]))]
+                options += ["--shm-size", f"{quantity(empty['sizeLimit']):.0f}"]
             elif empty is not None or "persistentVolumeClaim" in volume:
                 kept = volume.get("persistentVolumeClaim", {}).get("claimName")
                 source = self.cluster.volume(kept or f"scratch-{self.called}-{volume['name']}", group, part)
@@ -365,7 +363,3 @@ def secret(manifests: Manifests, name: str) -> dict[str, bytes]:
 
 def _expand(text: str, environment: dict[str, str]) -> str:
     return VARIABLE.sub(lambda found: environment.get(found[1], found[0]), text)
-
-
-def _bytes(text: str) -> int:
-    return int(text[:-2]) * UNITS[text[-2:]]

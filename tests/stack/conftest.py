@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from engine import ROOT, VERSION, docker
+from engine import PROJECT, ROOT, VERSION, docker
 from PIL import Image
 
 # The same Chromium as the browser tests'.
@@ -40,7 +40,7 @@ def make() -> Callable[..., str]:
     # Without what `make test-stack` itself exports: ports, and that it is a make within a make.
     outer = ("AWS_", "APP_HOST_PORT", "MLFLOW_HOST_PORT", "MAKE", "MFLAGS")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(outer)}
-    environment |= {"COMPOSE_PROJECT_NAME": "manasight-test", "MANASIGHT_POLL_SECONDS": "2", "YES": "1"} | ports
+    environment |= {"COMPOSE_PROJECT_NAME": PROJECT, "MANASIGHT_POLL_SECONDS": "2", "YES": "1"} | ports
     # Packed faster; what is tested here is not sent anywhere.
     environment |= {"COMPRESSION": "zstd"}
 

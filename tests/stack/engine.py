@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+PROJECT = "manasight-test"
 VERSION = subprocess.run(
     [sys.executable, ROOT / ".github/release/version.py", "show"], capture_output=True, text=True, check=True
 ).stdout.strip()
@@ -17,6 +18,13 @@ def docker(*arguments: str, timeout: float = 120) -> str:
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=timeout)
     assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr[-2000:]}"
     return done.stdout.strip()
+
+
+def container(service: str) -> str:
+    """The id of a service's running container, also of a one-off one; empty if there is none."""
+    labels = {"project": PROJECT, "service": service}
+    filters = [word for key, value in labels.items() for word in ("-f", f"label=com.docker.compose.{key}={value}")]
+    return docker("ps", "-q", *filters).partition("\n")[0]
 
 
 def predictions(name: str, picture: Path) -> dict[str, float]:

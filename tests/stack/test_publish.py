@@ -82,9 +82,7 @@ def tags(registry, image):
     found = {}
     for name in names:
         request = urllib.request.Request(f"http://{registry}/v2/{image}/manifests/{name}", method="HEAD")
-        request.add_header(
-            "Accept", "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json"
-        )
+        request.add_header("Accept", MANIFESTS)
         with urllib.request.urlopen(request, timeout=10) as answer:
             found[name] = answer.headers["Docker-Content-Digest"]
     return found
@@ -170,9 +168,7 @@ def layers(registry, digest):
 
     def get(reference):
         request = urllib.request.Request(f"http://{registry}/v2/manasight/app/manifests/{reference}")
-        request.add_header(
-            "Accept", "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json"
-        )
+        request.add_header("Accept", MANIFESTS)
         with urllib.request.urlopen(request, timeout=10) as answer:
             return json.load(answer)
 

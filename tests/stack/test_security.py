@@ -7,9 +7,8 @@ from http.client import HTTPConnection
 
 import pytest
 import requests
-from engine import ROOT, docker
+from engine import PROJECT, ROOT, container, docker
 
-PROJECT = "manasight-test"
 SERVICES = ("app", "mlflow", "minio", "postgres")
 # Run inside a container: which TCP ports anything in its network namespace listens on, but for the engine's own DNS.
 LISTENING = """
@@ -36,13 +35,6 @@ def knock(target):
 with ThreadPoolExecutor(32) as pool:
     print("\\n".join(filter(None, pool.map(knock, sys.argv[1:]))))
 """
-
-
-def container(service: str) -> str:
-    """The id of a service's container."""
-    labels = {"project": PROJECT, "service": service}
-    filters = [word for key, value in labels.items() for word in ("-f", f"label=com.docker.compose.{key}={value}")]
-    return docker("ps", "-q", *filters)
 
 
 def addresses() -> dict[tuple[str, str], str]:

@@ -12,10 +12,8 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from engine import ROOT, VERSION, docker
+from engine import PROJECT, ROOT, VERSION, docker
 from playwright.sync_api import Page, expect
-
-PROJECT = "manasight-test"
 
 
 @pytest.fixture(scope="module")
