@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 case " $* " in *" trainer-cuda "*) preflight 20 ;; *) preflight 8 ;; esac
 
 # An empty variable means bake's own default.
-for name in PYTHON_IMAGE UV_IMAGE TORCH_INDEX IMAGENET MODEL REGISTRY NAMESPACE TAG PLATFORMS SBOM; do
+for name in PYTHON_IMAGE UV_IMAGE TORCH_INDEX IMAGENET MODEL REGISTRY NAMESPACE TAG PLATFORMS SBOM PROVENANCE; do
   [ -n "${!name:-}" ] || unset "$name"
 done
 [ -n "${REVISION:-}" ] || REVISION=$(git rev-parse HEAD 2>/dev/null || echo unknown)

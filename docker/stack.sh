@@ -32,14 +32,16 @@ secrets() {
 
 running() { [ -n "$(docker compose ps --quiet --status running "$1" 2>/dev/null)" ]; }
 
+containerd_store() { docker info --format '{{.DriverStatus}}' | grep -q containerd.snapshotter; }
+
 # Only this machine's platform, from the cache when nothing changed.
 prepare_images() {
   if [ -n "${PULL:-}" ]; then
     docker compose --profile train --profile gpu pull --quiet "${@/trainer-cuda/trainer-gpu}"
   else
-    # Without attestations, which no other store than containerd's keeps, and by the engine's own builder, whatever else is in use.
-    SBOM=false PROVENANCE=false PLATFORMS=linux/$(docker version --format '{{.Server.Arch}}') COMPRESSION=zstd \
-      BUILDX_BUILDER=$(docker context show) docker/images.sh "$@"
+    # By the engine's own builder, whatever else is in use; provenance is kept by containerd's image store only.
+    SBOM=false PROVENANCE=$(containerd_store || echo false) PLATFORMS=linux/$(docker version --format '{{.Server.Arch}}') \
+      COMPRESSION=zstd BUILDX_BUILDER=$(docker context show) docker/images.sh "$@"
   fi
 }
 
@@ -211,7 +213,7 @@ case ${1:-} in
   up | train | backup | restore | upgrade) "$1" ;;
   images)
     preflight 8
-    docker info --format '{{.DriverStatus}}' | grep -q containerd.snapshotter ||
+    containerd_store ||
       fail 'Images of several platforms need the containerd image store: put {"features": {"containerd-snapshotter": true}} into Docker'"'"'s daemon.json and restart the engine; `make up` does without.'
     BUILDX_BUILDER=$(docker context show) docker/images.sh "${@:2}"
     ;;

@@ -198,6 +198,8 @@ def test_two_builds_of_one_commit_are_one_image(make, app_image, target):
     def build(**settings: str) -> str:
         image = {"TARGETS": target, "PLATFORMS": "linux/amd64", "NAMESPACE": "manasight-again"}
         make("images", **image, PROVENANCE="false", SBOM="false", **settings)
-        return json.loads(docker("image", "inspect", f"ghcr.io/manasight-again/{target}:{VERSION}"))[0]["Id"]
+        found = json.loads(docker("image", "inspect", f"ghcr.io/manasight-again/{target}:{VERSION}"))[0]["Id"]
+        docker("image", "rm", "--force", f"ghcr.io/manasight-again/{target}:{VERSION}")  # `ls` hides it
+        return found
 
     assert build() == build(NO_CACHE="1")
