@@ -32,7 +32,7 @@ secrets() {
 
 running() { [ -n "$(docker compose ps --quiet --status running "$1" 2>/dev/null)" ]; }
 
-containerd_store() { docker info --format '{{.DriverStatus}}' | grep -q containerd.snapshotter; }
+containerd_store() { [[ "$(docker info --format '{{.DriverStatus}}')" == *containerd.snapshotter* ]]; }
 
 # Only this machine's platform, from the cache when nothing changed.
 prepare_images() {

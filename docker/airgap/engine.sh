@@ -68,7 +68,7 @@ if ! docker info >/dev/null 2>&1 || ! docker buildx version >/dev/null 2>&1 || !
 fi
 [ -e /proc/sys/fs/binfmt_misc/qemu-aarch64 ] || register_arm64
 # Images of several platforms are kept by containerd's image store only. A workflow's machine is its own.
-if ! docker info --format '{{.DriverStatus}}' | grep -q containerd.snapshotter; then
+if [[ "$(docker info --format '{{.DriverStatus}}')" != *containerd.snapshotter* ]]; then
   setting='{"features": {"containerd-snapshotter": true}}'
   [ "${CI:-}" = true ] || fail "the engine needs the containerd image store: put $setting into its daemon.json and restart it"
   echo "$setting" | sudo -n tee /etc/docker/daemon.json >/dev/null && sudo -n systemctl restart docker ||

@@ -63,10 +63,12 @@ def chooser(page: Page, name: str) -> Locator:
 
 def add_label(page: Page, name: str, label: str) -> None:
     """Add a label to a picture while labels are corrected."""
-    # A list that opens while the page is drawn anew after the last change is closed by it: open it again.
+    # A list that opens while the page is drawn anew after the last change is closed by it: open it again. Typed, since a
+    # long list holds only the options that are in view.
     for _ in range(10):
         chooser(page, name).get_by_role("combobox").click()
         with suppress(Error):
+            chooser(page, name).get_by_role("combobox").fill(label, timeout=3000)
             page.get_by_role("option", name=label).click(timeout=3000)
             break
     page.keyboard.press("Escape")
