@@ -71,6 +71,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--memory", type=int, default=0, help="predictions for the test of memory; 0 leaves it out")
     arguments = parser.parse_args()
+    if arguments.requests < 32:
+        parser.error("--requests must be 32 or more: so many clients ask at once")
     image = arguments.image.read_bytes()
     model = Model.from_file(arguments.model)
     with app("/api/predict", image, MANASIGHT_MODEL=str(arguments.model.resolve())) as (url, process):
