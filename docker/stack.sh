@@ -22,6 +22,7 @@ secrets() {
   done
   docker/secrets.sh
   # Once asked for, the password stays until MLFLOW_AUTH=none takes it away: no later \`make up\` opens MLflow by omission.
+  case ${MLFLOW_AUTH:-} in '' | basic | none) ;; *) fail "MLFLOW_AUTH is 'basic' or 'none', not '$MLFLOW_AUTH'." ;; esac
   if [ -n "${MLFLOW_AUTH:-}" ]; then echo "$MLFLOW_AUTH" >"$settings/auth"; fi
   MLFLOW_AUTH=$(cat "$settings/auth" 2>/dev/null || true)
   [ "$MLFLOW_AUTH" != none ] || MLFLOW_AUTH=

@@ -128,6 +128,8 @@ def test_the_password_of_mlflow_is_kept_until_it_is_taken_back(stack):
         return {call.partition("|")[0] for call in stack.calls if " up " in call}
 
     assert asked() == {""}
+    assert "'basic' or 'none', not 'basci'" in stack("up", MLFLOW_AUTH="basci").stderr
+    assert asked() == {""}
     assert asked(MLFLOW_AUTH="basic") == {"basic"}
     assert asked() == {"basic"}
     assert asked(MLFLOW_AUTH="none") == {""}
