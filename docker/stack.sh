@@ -40,8 +40,9 @@ prepare_images() {
   if [ -n "${PULL:-}" ]; then
     docker compose --profile train --profile gpu pull --quiet "${@/trainer-cuda/trainer-gpu}"
   else
-    # By the engine's own builder, whatever else is in use; provenance is kept by containerd's image store only.
-    SBOM=false PROVENANCE=$(containerd_store || echo false) PLATFORMS=linux/$(docker version --format '{{.Server.Arch}}') \
+    # By the engine's own builder, whatever else is in use. Without attestations: other stores than containerd's cannot keep
+    # them, and the time in them would make a new image, and so new containers, of every `make up`.
+    SBOM=false PROVENANCE=false PLATFORMS=linux/$(docker version --format '{{.Server.Arch}}') \
       COMPRESSION=zstd BUILDX_BUILDER=$(docker context show) docker/images.sh "$@"
   fi
 }
