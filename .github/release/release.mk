@@ -4,17 +4,15 @@ V ?=
 REF ?=
 TARGET ?= app
 PLATFORM ?= linux/amd64
-# The node that the manifests are tried on; Renovate keeps it current.
-KIND_NODE ?= kindest/node:v1.37.0@sha256:a1ed56cfb0e7b93589bdf97c8cd566405a265939e3620fc4f5de89adff580ae5
 # A tag's name is anybody's text: V and REF reach recipes as the shell's variables, and workflows set them in the
 # environment, where make does not expand them either.
 export V REF
-export COPY_TO DIST SMOKE_SECONDS CACHE_READ_ONLY NO_CACHE REVISION KIND_NODE QUERY BAR RUN
+export COPY_TO DIST SMOKE_SECONDS CACHE_READ_ONLY NO_CACHE REVISION QUERY BAR RUN
 
 RELEASE := .github/release
 
 .PHONY: version-set version-check publish-build publish-smoke publish-join publish-copy publish-sign publish-verify publish-tag workflows \
-	registry room model train-model propose-model release kind dump nightly-issue
+	registry room model train-model propose-model release dump nightly-issue
 
 version-set: ## write a version into every place that names it (V=1.2.3)
 	@$(PYTHON) $(RELEASE)/version.py set "$$V"
@@ -64,9 +62,6 @@ propose-model: # open a pull request for what train-model made
 
 release: # make the GitHub release V of what was tagged
 	@$(RELEASE)/release.sh "$$V"
-
-kind: ## make a Kubernetes cluster in containers, with this tree's images (KIND_NODE=image)
-	@$(RELEASE)/kind.sh
 
 dump: # leave in dump/ what helps to understand a failure
 	@$(RELEASE)/dump.sh

@@ -19,10 +19,5 @@ fi
 mkdir -p "$MANASIGHT_HOME"
 echo "$QUERY" >"$MANASIGHT_HOME/query"
 [ -d "$splits" ] || { "$bin/manasight" data scryfall "$cards" "${query[@]}"; "$bin/manasight" data split "$cards" "$splits"; }
-for experiment in frozen finetune scratch; do
-  "$bin/manasight" fit --config "trainer/experiments/$experiment.yaml" --data.root "$splits"
-  "$bin/manasight" evaluate
-  "$bin/manasight" export
-  "$bin/manasight" promote
-done
+"$bin/manasight" experiments --data "$splits"
 "$bin/python" .github/release/model_card.py -- "$BAR" "$QUERY" "$out"

@@ -92,6 +92,15 @@ def test_services_are_locked_up_and_clients_hold_no_key(stack):
     assert json.loads(docker("network", "inspect", f"{PROJECT}_data"))[0]["Internal"]
 
 
+def test_a_second_up_starts_nothing_anew(stack):
+    def started() -> dict[str, str]:
+        return {found["Id"]: found["State"]["StartedAt"] for found in json.loads(docker("inspect", *containers()))}
+
+    before = started()
+    stack("up")
+    assert started() == before
+
+
 # Drawing, training, evaluating, exporting and two restarts of everything: minutes on two cores.
 @pytest.mark.timeout(1800)
 def test_a_champion_reaches_the_open_page_and_outlives_down_purge_and_restore(

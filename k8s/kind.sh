@@ -1,10 +1,19 @@
 #!/usr/bin/env bash
 # A cluster in containers with this tree's images in it. KIND_NODE: the node's image; empty: kind's own newest.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/.."
 node=()
 [ -z "${KIND_NODE:-}" ] || node=(--image "$KIND_NODE")
-grep -qx manasight <<<"$(kind get clusters 2>/dev/null)" || kind create cluster --name manasight --config .github/release/kind.yaml --wait 180s ${node[@]+"${node[@]}"}
+# Two nodes to work on, so that one can be drained.
+grep -qx manasight <<<"$(kind get clusters 2>/dev/null)" ||
+  kind create cluster --name manasight --config - --wait 180s ${node[@]+"${node[@]}"} <<'EOF'
+apiVersion: kind.x-k8s.io/v1alpha4
+kind: Cluster
+nodes:
+  - role: control-plane
+  - role: worker
+  - role: worker
+EOF
 platform=linux/$(docker version --format '{{.Server.Arch}}')
 PLATFORMS=$platform docker/images.sh
 # Not `kind load docker-image`: it fails on images of several platforms (kind#3795).
