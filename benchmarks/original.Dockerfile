@@ -2,6 +2,8 @@
 # benchmarks/images.py builds it. uv stands for pip, which not every base has; what is installed is the same.
 FROM python
 COPY --from=uv /uv /usr/local/bin/uv
+# uv has authorities of its own and does not know those of a closed network.
+ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 # Empty: the default index, whose torch brings CUDA's packages along.
 ARG TORCH_INDEX
 RUN uv pip install --system --break-system-packages --no-cache ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch==2.15.0 torchvision==0.29.2 \
