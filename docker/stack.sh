@@ -91,25 +91,29 @@ EOF
 }
 
 # One step of the job in a container. Killed from outside, for want of memory or by the engine, it is done again; a
-# training that had begun goes on from its last checkpoint.
+# training that had begun goes on from its last checkpoint. `id` is that of the run that a step began.
 step() {
-  local status attempt id log
+  local status attempt log found
   log=$(mktemp)
   for attempt in 1 2 3; do
     status=0
     "${run[@]}" "$@" | tee "$log" || status=$?
+    found=$(sed -n 's/^run: //p' "$log")
+    id=${found:-${id:-}}
     # Without MLflow's container, it was `make down`.
     if [ "$status" != 137 ] || [ "$attempt" = 3 ] || [ -z "$(docker compose ps --all --quiet mlflow)" ]; then break; fi
     echo "The step '$1' was killed; it is done again." >&2
-    id=$(sed -n 's/^run: //p' "$log")
     [ "$1" != fit ] || [ -z "$id" ] || set -- fit --resume "$id"
   done
   rm -f "$log"
   return "$status"
 }
 
+# Whether an earlier run made this data set. Folders of data are made as a whole or not at all.
+there() { step data describe "$1" >/dev/null 2>&1; }
+
 train() {
-  local service=trainer data=/state/data/demo mount=() run
+  local service=trainer data=/state/data/demo-${CARDS:-900} mount=() run id
   preflight 5
   running mlflow || fail "The stack is not running: \`make up\` first."
   if [ -n "${DATA:-}" ]; then
@@ -123,17 +127,19 @@ train() {
   # Without its dependencies: they run, and asking for them would repeat bucket and migration before each of five steps.
   run=(docker compose --profile train --profile gpu run --rm --no-deps --no-TTY ${mount[@]+"${mount[@]}"} "$service")
   if [ -z "${DATA:-}" ]; then
-    step data demo $data --count "${CARDS:-900}"
+    there "$data" || step data demo "$data" --count "${CARDS:-900}"
   elif [ ! -d "$DATA/train" ]; then
     # A split that an earlier run made stays: its test images must not move into training. Of another folder, or of other
     # files in it, a new one is made.
     data=/state/data/$(basename "$DATA")-$(cd "$DATA" && { pwd; find . -type f | sort; } | cksum | cut -d ' ' -f 1)
-    "${run[@]}" data describe "$data" >/dev/null 2>&1 || step data split /data "$data"
+    there "$data" || step data split /data "$data"
   fi
   # shellcheck disable=SC2086  # ARGS is a list of arguments
   step fit --config "trainer/experiments/${EXPERIMENT:-demo}.yaml" --data.root "$data" ${ARGS:-}
-  step evaluate
-  step export
+  # By name: another `make train` may have begun one since.
+  set -- ${id:+--run "$id"}
+  step evaluate "$@"
+  step export "$@"
   step promote
   echo "The champion is at http://localhost:$mlflow_port; the app at http://localhost:$app_port asks for it every few seconds."
 }
@@ -197,10 +203,11 @@ restore() {
     fail "The database in $FILE could not be read; nothing was replaced: \`make up\` goes on with what was there."
   sql "DROP DATABASE IF EXISTS mlflow WITH (FORCE)"
   sql "ALTER DATABASE restored RENAME TO mlflow"
-  docker compose run --rm --no-TTY --no-deps bucket >/dev/null </dev/null
   # Mounted and not piped: boto3 seeks in what it uploads.
   chmod 644 "$folder/bucket.tar"
-  docker compose run --rm --no-TTY --no-deps --volume "$folder/bucket.tar:/bucket.tar:ro" bucket bucket load </dev/null
+  { docker compose run --rm --no-TTY --no-deps bucket >/dev/null </dev/null &&
+    docker compose run --rm --no-TTY --no-deps --volume "$folder/bucket.tar:/bucket.tar:ro" bucket bucket load </dev/null; } ||
+    fail "The runs of $FILE are back, its artifacts are not: run the same \`make restore\` again."
   up
 }
 

@@ -22,7 +22,7 @@ WELL = {
 
 
 @pytest.fixture
-def stack(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
+def stack(tmp_path: Path, find_port: Callable[[], int]) -> Callable[..., subprocess.CompletedProcess]:
     """Runs a command of docker/stack.sh in a copy of its folder; `calls` are the lines `MLFLOW_AUTH|arguments`."""
     shutil.copytree(ROOT / "docker", tmp_path / "docker")
     programs = tmp_path / "bin"
@@ -32,6 +32,7 @@ def stack(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
             if not program.name.startswith("docker") and not (programs / program.name).is_symlink():
                 (programs / program.name).symlink_to(program)
     log = tmp_path / "calls"
+    ports = {"APP_HOST_PORT": str(find_port()), "MLFLOW_HOST_PORT": str(find_port())}
 
     def run(*words: str, answers: Mapping[str, str] | None = WELL, **settings: str) -> subprocess.CompletedProcess:
         log.write_text("")
@@ -47,7 +48,7 @@ def stack(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
         names = {name: value for name, value in os.environ.items() if name in ("HOME", "LANG")}
         done = subprocess.run(
             [tmp_path / "docker/stack.sh", *words],
-            env=names | {"PATH": str(programs), "PULL": "1", "YES": "1"} | settings,
+            env=names | {"PATH": str(programs), "PULL": "1", "YES": "1"} | ports | settings,
             capture_output=True,
             text=True,
             timeout=60,
@@ -161,12 +162,24 @@ def test_each_folder_and_each_content_has_a_split_of_its_own(stack, tmp_path):
     assert not [call for call in stack.calls if " pull " in call]
 
 
+def test_cards_are_drawn_once_and_a_training_keeps_to_its_own_run(stack):
+    trainer = "compose --profile train --profile gpu run --rm --no-deps --no-TTY trainer"
+    known = {f"{trainer} data describe /state/data/demo-60": "exit 1", f"{trainer} fit *": "echo run: 0123"}
+    assert stack("train", answers=RUNNING | known, CARDS="60").returncode == 0
+    steps = [call.partition(" trainer ")[2] for call in stack.calls if " trainer " in call]
+    assert steps[1] == "data demo /state/data/demo-60 --count 60"
+    assert steps[2].endswith("--data.root /state/data/demo-60")
+    assert steps[3:] == ["evaluate --run 0123", "export --run 0123", "promote"]
+    stack("train", answers=RUNNING | known)
+    assert not [call for call in stack.calls if " data demo " in call]
+
+
 def test_a_killed_step_is_done_again_but_not_after_down(stack):
-    killed = {"compose --profile train --profile gpu run *": "exit 137"}
+    killed = {"compose --profile train --profile gpu run * fit *": "exit 137"}
     assert stack("train", answers=RUNNING | killed).returncode == 137
-    assert len([call for call in stack.calls if " run " in call]) == 3
+    assert len([call for call in stack.calls if " fit " in call]) == 3
     stack("train", answers=RUNNING | killed | {"compose ps --all --quiet mlflow": ":"})
-    assert len([call for call in stack.calls if " run " in call]) == 1
+    assert len([call for call in stack.calls if " fit " in call]) == 1
 
 
 def test_half_a_backup_is_refused_before_anything_stops(stack, backup):
@@ -180,6 +193,20 @@ def test_nothing_is_restored_or_backed_up_under_a_training(stack, backup):
     training = RUNNING | {"compose --profile train --profile gpu ps --quiet --status running *": "echo 0123"}
     for command in ("backup", "restore"):
         assert "A training is running" in stack(command, answers=training, FILE=str(backup)).stderr
+
+
+def test_a_bucket_that_cannot_be_restored_is_a_sentence(stack, tmp_path):
+    path, data = tmp_path / "whole.tar", {"database.dump": b"rows", "bucket.tar": b"objects"}
+    data["SHA256SUMS"] = "".join(f"{sha256(content).hexdigest()}  {name}\n" for name, content in data.items()).encode()
+    with tarfile.open(path, "w") as archive:
+        for name, content in data.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    away = RUNNING | {"compose run --rm --no-TTY --no-deps --volume *": "exit 1"}
+    done = stack("restore", answers=away, FILE=str(path))
+    assert done.returncode == 1
+    assert f"The runs of {path} are back, its artifacts are not: run the same `make restore` again." in done.stderr
 
 
 def test_a_failed_backup_leaves_nothing_and_starts_mlflow_again(stack, tmp_path):
