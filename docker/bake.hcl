@@ -7,9 +7,9 @@ variable "VERSION" { default = "0.1.0" }
 variable "TAG" { default = VERSION }
 variable "SOURCE" { default = "https://github.com/manasight/manasight" }
 
-// docker/images.sh sets these from git; with them two builds of one commit give one digest. The times of files are set in
-// the build: the exporter's rewrite-timestamp would do it too, but not for the local store ("conflicts with unpack"), and
-// it recompressed every layer at each build (28 s measured).
+// docker/images.sh sets these from git; with them two builds of one commit on the same bases give one digest. The times of
+// files are set in the build: the exporter's rewrite-timestamp would do it too, but not for the local store ("conflicts
+// with unpack"), and it recompressed every layer at each build (28 s measured).
 variable "REVISION" { default = "unknown" }
 variable "SOURCE_DATE_EPOCH" { default = "0" }
 variable "CREATED" { default = "1970-01-01T00:00:00Z" }

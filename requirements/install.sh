@@ -21,10 +21,11 @@ uv=.venv/bin/uv
 $uv pip install --quiet --require-hashes --no-deps -r requirements/dev.txt || say "cannot install requirements/dev.txt; see the lines above"
 # The CPU builds are a fifth of the size; `auto` takes CUDA's where there is a driver. Where PyTorch's own index cannot
 # be reached the default one has the same versions.
-UV_HTTP_RETRIES=0 $uv pip install --quiet --torch-backend "${TORCH_BACKEND:-auto}" -r requirements/torch.txt 2>/dev/null \
-  || { echo "install: PyTorch's own index does not answer, taking the default one"
-       $uv pip install --quiet -r requirements/torch.txt; } \
+errors=$(UV_HTTP_RETRIES=0 $uv pip install --quiet --torch-backend "${TORCH_BACKEND:-auto}" -r requirements/torch.txt 2>&1) \
+  || { [[ $errors == *"Failed to fetch"*download.pytorch.org* ]] || { echo "$errors" >&2; false; } \
+       && echo "install: PyTorch's own index does not answer, taking the default one" \
+       && $uv pip install --quiet -r requirements/torch.txt; } \
   || say "cannot install requirements/torch.txt; see the lines above"
 $uv pip install --quiet --no-deps --editable . || say "cannot install Manasight itself; see the lines above"
-$uv pip check --quiet
+$uv pip check --quiet || say "the packages do not fit each other; see the lines above"
 touch .venv/installed

@@ -163,8 +163,9 @@ def pin(digests: Path, out: Path, root: Path = ROOT) -> None:
     text = re.sub(PLACES["k8s/images/kustomization.yaml"], digest, kustomization.read_text(), flags=re.MULTILINE)
     new = out.with_name(out.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
-    # Passwords of this machine's own cluster must not get into an archive.
-    shutil.copytree(root / "k8s", new, ignore=shutil.ignore_patterns("secrets", "__pycache__"))
+    # Not this machine's passwords, nor what tries the manifests and needs the whole tree for it.
+    left_out = ("secrets", "__pycache__", "checks", "validate.sh", "e2e.sh", "kind.sh", "k8s.mk")
+    shutil.copytree(root / "k8s", new, ignore=shutil.ignore_patterns(*left_out))
     (new / "images/kustomization.yaml").write_text(text)
     new.rename(out)
 

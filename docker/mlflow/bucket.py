@@ -5,12 +5,25 @@ import sys
 import tarfile
 
 import boto3
+from botocore.exceptions import BotoCoreError, ClientError
 
 
 def run(action: str, name: str) -> None:
-    """`create` the bucket, `save` it to standard output, or `load` it from /bucket.tar and delete all else in it."""
-    region = os.environ.get("AWS_DEFAULT_REGION", "us-east-1")
-    client = boto3.client("s3", endpoint_url=os.environ["MLFLOW_S3_ENDPOINT_URL"], region_name=region)
+    """`create` the bucket, `save` it to standard output, or `load` it from /bucket.tar and delete all else in it.
+
+    Raises:
+        SystemExit: with a sentence, if there is no such action or the store does not do it.
+    """
+    address = os.environ.get("MLFLOW_S3_ENDPOINT_URL")
+    try:
+        client = boto3.client("s3", endpoint_url=address, region_name=os.environ.get("AWS_DEFAULT_REGION", "us-east-1"))
+        do(client, action, name)
+    except (BotoCoreError, ClientError, ValueError) as error:
+        raise SystemExit(f"bucket: {action} of '{name}' at {address or 'AWS'} failed: {error}") from None
+
+
+def do(client, action: str, name: str) -> None:
+    """What `run` says, with a client."""
     if action == "create":
         if name not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
             client.create_bucket(Bucket=name)

@@ -83,11 +83,12 @@ def backup(tmp_path: Path) -> Path:
     [
         (None, "Docker is not installed"),
         ({"info": "exit 1"}, "No Docker Engine answers"),
+        ({"version --format {{.Server.Version}}": "echo 24.0.7"}, "Docker Engine 24.0.7 is too old"),
         ({"buildx version": "exit 1"}, "Docker has no buildx plugin"),
         ({"compose version --short": "exit 1"}, "Docker has no compose plugin"),
         ({"compose version --short": "echo v2.20.0-desktop.1"}, "Docker Compose 2.20.0-desktop.1 is too old"),
     ],
-    ids=["no docker", "no engine", "no buildx", "no compose", "old compose"],
+    ids=["no docker", "no engine", "old engine", "no buildx", "no compose", "old compose"],
 )
 def test_what_is_missing_is_named_with_the_way_around(stack, backup, command, answers, says):
     done = stack(command, answers=answers, FILE=str(backup) if command == "restore" else "")
