@@ -62,8 +62,13 @@ def main(args: list[str], prog: str = "manasight experiments") -> int:
     if Path(options.experiment).name != options.experiment:
         raise UserError(f"--experiment '{options.experiment}' names a folder too; give a name without a slash")
     checker = fit.build_parser(prog)
-    for words in commands.values():  # all mistakes before any training
+    for name, words in commands.items():  # all mistakes before any training
         config = checker.parse_args(words)
+        if (config.name, config.experiment) != (name, options.experiment):
+            raise UserError(
+                "the runs are named frozen, finetune and scratch, their experiment by --experiment alone; leave out "
+                "--name, and take name and experiment out of --config"
+            )
         if config.find_learning_rate:
             raise UserError("--find_learning_rate is for `manasight fit`; experiments train")
         fit.check(config)
