@@ -17,6 +17,8 @@ from trainer.home import make_home
 
 # Seconds that a server may take to answer, and to end once it is asked to.
 START, STOP = 120, 10
+# The ports' options, and what `make demo` takes in their place.
+PORTS = ("--port (make demo: PORT=…)", "--mlflow_port (make demo: MLFLOW_PORT=…)")
 # What stands for every address of this machine → where this machine itself asks.
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
@@ -31,8 +33,8 @@ def serve(port: int = 8501, mlflow_port: int = 5000, address: str = "127.0.0.1",
         check: only look whether the ports are free.
     """
     if port == mlflow_port:
-        raise UserError(f"the app and MLflow cannot share port {port}; choose another with --port or --mlflow_port")
-    for number, option in ((port, "--port"), (mlflow_port, "--mlflow_port")):
+        raise UserError(f"the app and MLflow cannot share port {port}; choose another with {' or '.join(PORTS)}")
+    for number, option in zip((port, mlflow_port), PORTS, strict=True):
         require_free(address, number, option)
     if check:
         return
