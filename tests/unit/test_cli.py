@@ -261,6 +261,15 @@ def test_nothing_to_resume(capsys):
     assert "there is no run in" in sentence(capsys, "fit", "--resume")
 
 
+def test_an_empty_variable_is_none():
+    code = "from trainer import tracking as t; from trainer.data.cards.scryfall import _api; "
+    code += "print(t.home(), t.MODEL_NAME, _api())"
+    empty = dict.fromkeys(("MANASIGHT_HOME", "MANASIGHT_MODEL_NAME", "MANASIGHT_SCRYFALL_URL"), "")
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, env=os.environ | empty, capture_output=True, text=True, check=True)
+    assert result.stdout.split() == [".manasight", "manasight", "https://api.scryfall.com"]
+
+
 def test_nothing_to_promote(capsys):
     assert "no version of 'manasight' is registered" in sentence(capsys, "promote")
 
@@ -278,7 +287,7 @@ def test_a_port_in_use_is_named(capsys):
         port = taken.getsockname()[1]
         error = sentence(capsys, "serve", "--port", port, "--check")
     assert f"port {port} cannot be used" in error
-    assert "choose another with --port" in error
+    assert error.endswith("choose another with --port (make demo: PORT=…)")
 
 
 def test_wrong_trainer_options_are_a_sentence(capsys, make_images):
