@@ -39,7 +39,9 @@ def serve(port: int = 8501, mlflow_port: int = 5000, address: str = "127.0.0.1",
     if check:
         return
     found = importlib.util.find_spec("app")
-    if found is None or importlib.util.find_spec("streamlit") is None:
+    main = Path(str(found.origin)).with_name("main.py") if found else None
+    # A copy of the package alone lacks the page's files and the starter.
+    if main is None or not main.with_name("page.css").is_file() or importlib.util.find_spec("streamlit") is None:
         raise UserError("the app is not installed here; install it with `pip install -e .[app]` in Manasight's folder")
     home = make_home().resolve()
     host = WILDCARDS.get(address, address)
@@ -50,7 +52,6 @@ def serve(port: int = 8501, mlflow_port: int = 5000, address: str = "127.0.0.1",
         *("--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}"),
         *("--artifacts-destination", str(home / "artifacts")),
     ]
-    main = Path(str(found.origin)).with_name("main.py")
     app = [
         *("-m", "streamlit", "run", str(main), "--server.headless", "true"),
         *("--server.port", str(port), "--server.address", address),

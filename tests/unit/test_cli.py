@@ -261,6 +261,18 @@ def test_nothing_to_resume(capsys):
     assert "there is no run in" in sentence(capsys, "fit", "--resume")
 
 
+def test_an_app_without_its_files_is_not_served(tmp_path, find_port):
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "__init__.py").touch()
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from trainer.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "serve", "--port", str(find_port()), "--mlflow_port", str(find_port())]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert result.returncode == 1
+    assert result.stderr.startswith("manasight: the app is not installed here; install it with `pip install -e .[app]`")
+
+
 def test_an_empty_variable_is_none():
     code = "from trainer import tracking as t; from trainer.data.cards.scryfall import _api; "
     code += "print(t.home(), t.MODEL_NAME, _api())"
