@@ -36,8 +36,8 @@ def predict(
     listed and left out.
 
     Args:
-        images: a folder, searched with all its sub-folders; one image; a pattern such as 'cards/**/*.jpg'; or
-            s3://bucket/prefix, which is first copied to the system's temporary folder.
+        images: a folder, searched with all its sub-folders but hidden ones; one image; a pattern such as
+            'cards/**/*.jpg'; or s3://bucket/prefix, which is first copied to the system's temporary folder.
         model: a model.onnx, or champion for the one that MLflow's registry names.
         out: the file to write, .csv or .parquet.
         workers: images decoded at the same time while the model works; one per core by default.
