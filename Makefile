@@ -4,9 +4,6 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
-# Ports of `make demo`.
-PORT ?= 8501
-MLFLOW_PORT ?= 5000
 
 STATE := .manasight
 BIN := .venv/bin
@@ -25,7 +22,7 @@ include k8s/k8s.mk
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
-demo: .venv/installed ports $(STATE)/demo-model ## draw cards, train on them, serve the result: no Docker, no server
+demo: .venv/installed ports $(STATE)/demo-model ## draw cards, train on them, serve the result: no Docker, no server (PORT=, MLFLOW_PORT=)
 	@exec $(BIN)/manasight serve --port $(PORT) --mlflow_port $(MLFLOW_PORT)
 
 ports: .venv/installed

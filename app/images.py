@@ -77,13 +77,17 @@ def decode(data: bytes) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode of Pillow as RGB: 16-bit and floating point scaled to 8 bit, transparency over white."""
+    """Any mode of Pillow as RGB: 16-bit and floating point scaled to 8 bit, transparency over white.
+
+    `trainer/data/image.py` has the same lines: the model sees in the app what it was trained on.
+    """
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         values = np.array(image, dtype=np.float32)
         np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
         # Integers hold 8 or 16 bits; floats are 0..1 by convention unless they say otherwise.
         top = float(values.max(initial=0.0))
-        white = 1.0 if image.mode == "F" and top <= 1 else 255.0 if image.mode != "I;16" and top <= 255 else 65535.0
+        is_16_bit = image.mode.startswith("I;") or top > 255
+        white = 1.0 if image.mode == "F" and top <= 1 else 65535.0 if is_16_bit else 255.0
         # In place: a large picture would otherwise be held four times over.
         np.clip(values, 0, white, out=values)
         values *= 255 / white

@@ -3,6 +3,7 @@
 # Images made by `make airgap` on this machine, if there are any.
 -include $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/manasight/airgap/images.env
 
+# Ports of `make up` and `make demo`.
 PORT ?= 8501
 MLFLOW_PORT ?= 5000
 export APP_HOST_PORT ?= $(PORT)

@@ -1,7 +1,6 @@
 """`manasight experiments`: frozen, finetune and scratch on one split, compared with each other and the original."""
 
 import argparse
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,8 +61,13 @@ def main(args: list[str], prog: str = "manasight experiments") -> int:
     if Path(options.experiment).name != options.experiment:
         raise UserError(f"--experiment '{options.experiment}' names a folder too; give a name without a slash")
     checker = fit.build_parser(prog)
-    for words in commands.values():  # all mistakes before any training
+    for name, words in commands.items():  # all mistakes before any training
         config = checker.parse_args(words)
+        if (config.name, config.experiment) != (name, options.experiment):
+            raise UserError(
+                "the runs are named frozen, finetune and scratch, their experiment by --experiment alone; leave out "
+                "--name, and take name and experiment out of --config"
+            )
         if config.find_learning_rate:
             raise UserError("--find_learning_rate is for `manasight fit`; experiments train")
         fit.check(config)
@@ -96,19 +100,9 @@ def main(args: list[str], prog: str = "manasight experiments") -> int:
         table = compare(rows)
         write(client, folder, table, runs, winner, options)
         print(f"\n{table.to_string(float_format='{:.3f}'.format, na_rep='')}\n\nbest on the validation split: {winner}")
-        promote(version=int(version_of(client, runs[winner])))
+        promote(version=int(register_model(runs[winner], tracking.run_folder(runs[winner]) / "model.onnx")))
         print(f"results: {folder / 'comparison.html'}")
         return 0
-
-
-def version_of(client: mlflow.MlflowClient, run_id: str) -> str:
-    """The registered version of a run's model.onnx; it is made if there is none of this very file."""
-    path = tracking.run_folder(run_id) / "model.onnx"
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    for known in client.search_model_versions(f"name = '{tracking.MODEL_NAME}'"):
-        if known.tags.get("manasight.sha256") == digest:
-            return known.version
-    return register_model(run_id, path)
 
 
 @contextmanager

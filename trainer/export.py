@@ -32,7 +32,7 @@ def export(run: str = "latest", data: Path | None = None, register: bool = True)
     Args:
         run: the run's id, the beginning of one, or latest.
         data: another folder of splits than the run's own.
-        register: make it a new version of the registered model.
+        register: make it a version of the registered model, unless it is one already.
     """
     trained = load_run(run, data)
     client = tracking.connect()
@@ -60,10 +60,11 @@ def export(run: str = "latest", data: Path | None = None, register: bool = True)
     finally:
         temporary.unlink(missing_ok=True)
     print(f"model.onnx: {path.stat().st_size / 1e6:.1f} MB, probabilities within {difference:.1e} of torch's")
+    following = f"predict IMAGES --model {path}"
     if register:
         version = register_model(trained.run_id, path)
         print(f"registered: {tracking.MODEL_NAME} version {version}")
-    following = "promote" if register else f"predict IMAGES --model {path}"
+        following = f"promote --version {version}"
     print(f"results: {path}\nnext: manasight {following}")
 
 
@@ -88,8 +89,13 @@ def register_model(run_id: str, path: Path) -> str:
     """Log a model.onnx to its run, unchanged, and make it a version of the registered model.
 
     Returns:
-        the new version.
+        the new version, or the one that was made of this very file before.
     """
+    client = mlflow.MlflowClient()
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    same = client.search_model_versions(f"name = '{tracking.MODEL_NAME}' and tags.`manasight.sha256` = '{digest}'")
+    if same:
+        return same[0].version
     metadata = OnnxClassifier(path).metadata
     height, width = metadata.input_size
     classes = len(metadata.classes)
@@ -102,7 +108,6 @@ def register_model(run_id: str, path: Path) -> str:
             ]
         ),
     )
-    client = mlflow.MlflowClient()
     before = client.get_run(run_id).info
     with mlflow.start_run(run_id):
         logged = mlflow.onnx.log_model(
@@ -120,7 +125,7 @@ def register_model(run_id: str, path: Path) -> str:
     tags = {
         "run_id": run_id,
         "macro_f1": f"{figures.get('macro_f1', 0):.4f}",
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": digest,
     }
     for key, value in tags.items():
         client.set_model_version_tag(tracking.MODEL_NAME, version, f"manasight.{key}", value)

@@ -8,7 +8,7 @@ from trainer.errors import UserError
 
 def home() -> Path:
     """The folder `MANASIGHT_HOME`, by default `./.manasight`."""
-    return Path(os.environ.get("MANASIGHT_HOME", ".manasight"))
+    return Path(os.environ.get("MANASIGHT_HOME") or ".manasight")
 
 
 def make_home() -> Path:

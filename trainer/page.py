@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from jinja2 import Environment
+from jinja2 import Environment, FileSystemLoader
 
 from trainer.files import write_whole
 
-TEMPLATE = Path(__file__).with_name("page.html")
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+)
 
 
 class Section(NamedTuple):
@@ -43,9 +45,7 @@ def save_page(title: str, subtitle: str, sections: Sequence[Section], path: Path
         }
         for section in sections
     ]
-    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
-        TEMPLATE.read_text("utf-8")
-    )
+    template = TEMPLATES.get_template("page.html")
     write_whole(path, template.render(title=title, subtitle=subtitle, sections=shown).encode())
 
 

@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from trainer import tracking
 from trainer.data.folder import is_image_file
-from trainer.data.image import UNREADABLE, load_rgb, resize
+from trainer.data.image import UNREADABLE, load_rgb, reason, resize
 from trainer.data.parallel import in_order
-from trainer.data.store import pull
+from trainer.data.store import copy
 from trainer.errors import UserError
 from trainer.files import readable, write_whole
 from trainer.onnx_file import OnnxClassifier, batched, decided
@@ -36,8 +36,8 @@ def predict(
     listed and left out.
 
     Args:
-        images: a folder, searched with all its sub-folders; one image; a pattern such as 'cards/**/*.jpg'; or
-            s3://bucket/prefix, which is first copied to the system's temporary folder.
+        images: a folder, searched with all its sub-folders but hidden ones; one image; a pattern such as
+            'cards/**/*.jpg'; or s3://bucket/prefix, which is first copied to the system's temporary folder.
         model: a model.onnx, or champion for the one that MLflow's registry names.
         out: the file to write, .csv or .parquet.
         workers: images decoded at the same time while the model works; one per core by default.
@@ -104,13 +104,13 @@ def found_images(images: str) -> Iterator[dict[str, Path]]:
         yield {readable(path): path for path in find_images(images)}
         return
     with tempfile.TemporaryDirectory(prefix="manasight-") as folder:
-        pull(images, Path(folder))
+        copy(images, Path(folder))
         base = images.rstrip("/")
         yield {f"{base}/{readable(path.relative_to(folder))}": path for path in find_images(folder, images)}
 
 
 def find_images(images: str | Path, called: str | None = None) -> list[Path]:
-    """The image files below a folder, sorted; those that a pattern fits; or the one file that is named.
+    """The image files below a folder, sorted, without hidden ones; those that a pattern fits; or the one that is named.
 
     Args:
         images: the folder, the pattern or the file.
@@ -124,7 +124,8 @@ def find_images(images: str | Path, called: str | None = None) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        candidates = path.rglob("*")
+        below = path.rglob("*")
+        candidates = (entry for entry in below if not any(p.startswith(".") for p in entry.relative_to(path).parts))
     elif glob.has_magic(str(images)):
         candidates = map(Path, glob.glob(str(images), recursive=True))  # noqa: PTH207 (a pattern may begin with a slash)
     else:
@@ -159,4 +160,4 @@ def _read(path: Path, size: tuple[int, int]) -> np.ndarray | str:
     try:
         return np.asarray(resize(load_rgb(path), size))
     except UNREADABLE as error:
-        return str(error)
+        return reason(path, error)

@@ -4,6 +4,7 @@ import hashlib
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import mlflow
 import numpy as np
@@ -139,24 +140,27 @@ def fetch(version: ModelVersion) -> OnnxClassifier:
     Raises:
         UserError: if any of them is not in order.
     """
-    uri = f"models:/{tracking.MODEL_NAME}/{version.version}"
-    try:
-        path = Path(download_artifacts(artifact_uri=uri)) / "model.onnx"
-    except (MlflowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"the file of version {version.version} cannot be had: {reason}; export it again") from error
-    expected = version.tags.get("manasight.sha256")
-    if expected and path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() != expected:
-        raise UserError(
-            f"the file of version {version.version} is damaged: it has not the SHA-256 that was registered with it; "
-            "export it again"
-        )
-    try:
-        model = OnnxClassifier(path)
-        model.check()
-    except UserError as error:
-        raise UserError(f"version {version.version} fails its check: {error}") from error
-    return model
+    number = version.version
+    remedy = f"delete version {number} in MLflow and export its run again"
+    with TemporaryDirectory(prefix="manasight-") as folder:
+        try:
+            uri = f"models:/{tracking.MODEL_NAME}/{number}/model.onnx"
+            path = Path(download_artifacts(artifact_uri=uri, dst_path=folder))
+        except (MlflowException, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"the file of version {number} cannot be had: {reason}; {remedy}") from error
+        expected = version.tags.get("manasight.sha256")
+        if expected and hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+            raise UserError(
+                f"the file of version {number} is damaged: it has not the SHA-256 that was registered with it; {remedy}"
+            )
+        try:
+            model = OnnxClassifier(path)
+            model.check()
+        except UserError as error:
+            reason = str(error).replace(f"'{path}'", "its file")
+            raise UserError(f"version {number} fails its check: {reason}") from error
+        return model
 
 
 def answers(model: OnnxClassifier, split: MultiLabelImageFolder) -> np.ndarray:

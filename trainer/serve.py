@@ -17,6 +17,10 @@ from trainer.home import make_home
 
 # Seconds that a server may take to answer, and to end once it is asked to.
 START, STOP = 120, 10
+# The ports' options, and what `make demo` takes in their place.
+PORTS = ("--port (make demo: PORT=…)", "--mlflow_port (make demo: MLFLOW_PORT=…)")
+# What stands for every address of this machine → where this machine itself asks.
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
 def serve(port: int = 8501, mlflow_port: int = 5000, address: str = "127.0.0.1", check: bool = False) -> None:
@@ -29,31 +33,38 @@ def serve(port: int = 8501, mlflow_port: int = 5000, address: str = "127.0.0.1",
         check: only look whether the ports are free.
     """
     if port == mlflow_port:
-        raise UserError(f"the app and MLflow cannot share port {port}; choose another with --port or --mlflow_port")
-    for number, option in ((port, "--port"), (mlflow_port, "--mlflow_port")):
+        raise UserError(f"the app and MLflow cannot share port {port}; choose another with {' or '.join(PORTS)}")
+    for number, option in zip((port, mlflow_port), PORTS, strict=True):
         require_free(address, number, option)
     if check:
         return
     found = importlib.util.find_spec("app")
-    if found is None or importlib.util.find_spec("streamlit") is None:
+    main = Path(str(found.origin)).with_name("main.py") if found else None
+    # A copy of the package alone lacks the page's files and the starter.
+    if main is None or not main.with_name("page.css").is_file() or importlib.util.find_spec("streamlit") is None:
         raise UserError("the app is not installed here; install it with `pip install -e .[app]` in Manasight's folder")
     home = make_home().resolve()
-    here = f"http://127.0.0.1:{mlflow_port}"
+    host = WILDCARDS.get(address, address)
+    host = f"[{host}]" if ":" in host else host
+    here = f"http://{host}:{mlflow_port}"
     mlflow = [
         *("-m", "mlflow", "server", "--host", address, "--port", str(mlflow_port), "--workers", "1"),
         *("--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}"),
         *("--artifacts-destination", str(home / "artifacts")),
     ]
-    main = Path(str(found.origin)).with_name("main.py")
     app = [
         *("-m", "streamlit", "run", str(main), "--server.headless", "true"),
         *("--server.port", str(port), "--server.address", address),
     ]
     # MLflow's job runner and its consumers would take 2 GB and are not needed for a page.
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    if address not in ("127.0.0.1", *WILDCARDS):
+        # MLflow refuses requests to addresses that are neither localhost nor private, the app's too.
+        own = f"{host}:{mlflow_port}"
+        quiet["MLFLOW_SERVER_ALLOWED_HOSTS"] = os.environ.get("MLFLOW_SERVER_ALLOWED_HOSTS") or own
     servers = [
         (mlflow, home / "mlflow.log", quiet, f"{here}/health"),
-        (app, home / "app.log", {"MLFLOW_TRACKING_URI": here}, f"http://127.0.0.1:{port}/ready"),
+        (app, home / "app.log", {"MLFLOW_TRACKING_URI": here}, f"http://{host}:{port}/ready"),
     ]
     running: list[subprocess.Popen] = []
     try:
@@ -61,8 +72,9 @@ def serve(port: int = 8501, mlflow_port: int = 5000, address: str = "127.0.0.1",
             running.append(start(command, log, environment))
         for process, (_, log, _, url) in zip(running, servers, strict=True):
             wait_until_ready(process, log, url)
-        print(f"app     http://localhost:{port}   (log: {home / 'app.log'})")
-        print(f"MLflow  http://localhost:{mlflow_port}/#/experiments   (log: {home / 'mlflow.log'})")
+        shown = "localhost" if host == "127.0.0.1" else host
+        print(f"app     http://{shown}:{port}   (log: {home / 'app.log'})")
+        print(f"MLflow  http://{shown}:{mlflow_port}/#/experiments   (log: {home / 'mlflow.log'})")
         print("Ctrl-C stops both", flush=True)
         while all(process.poll() is None for process in running):
             time.sleep(0.5)
@@ -77,7 +89,7 @@ def require_free(address: str, port: int, option: str) -> None:
     """Raise UserError if something listens on the port already."""
     if not 1 <= port <= 65535:
         raise UserError(f"{port} is no port; give {option} a number from 1 to 65535")
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was just given up counts as free
         try:
             probe.bind((address, port))

@@ -21,7 +21,7 @@ from trainer.errors import UserError
 from trainer.files import write_whole
 from trainer.home import home, make_home
 
-MODEL_NAME = os.environ.get("MANASIGHT_MODEL_NAME", "manasight")
+MODEL_NAME = os.environ.get("MANASIGHT_MODEL_NAME") or "manasight"
 
 
 def connect() -> mlflow.MlflowClient:

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 
 from app import images
 from app.images import ImageError, decode, overlay, to_input
+from trainer.data.image import load_rgb
 
 # pytest undoes the filters that app.images sets for the app's own process.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
@@ -154,6 +156,45 @@ def test_a_jpeg_with_hundreds_of_scans_is_not_decoded() -> None:
 
     with pytest.raises(ImageError, match="too many scans"):
         decode(data[:-2] + scan * 100 + b"\xff\xd9")
+
+
+def pictures() -> dict[str, bytes]:
+    """A file of every mode and depth that can be stored."""
+    ramp = np.linspace(0, 1, 32 * 32).reshape(32, 32)
+    greys = {
+        "16-bit": (ramp * 65535).astype(np.uint16),
+        "16-bit dark": (ramp * 200).astype(np.uint16),
+        "16-bit big-endian": (ramp * 200).astype(">u2"),
+        "integers": (ramp * 200).astype(np.int32),
+        "integers below 0": (ramp * 60000 - 10000).astype(np.int32),
+        "floats to 1": ramp.astype(np.float32),
+        "floats to 255": (ramp * 255).astype(np.float32),
+        "floats to 65535": (ramp * 65535).astype(np.float32),
+        "floats with holes": np.where(ramp > 0.5, np.nan, ramp).astype(np.float32),
+    }
+    found = {name: encoded(Image.fromarray(values), "TIFF") for name, values in greys.items()}
+    for name in ("16-bit", "16-bit dark"):
+        found[f"{name} PNG"] = encoded(Image.fromarray(greys[name]))
+        found[f"{name} PPM"] = encoded(Image.fromarray(greys[name]), "PPM")
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 4), np.uint8))
+    for mode in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"):
+        for kind in ("PNG", "TIFF", "WEBP", "GIF", "JPEG"):
+            with suppress(OSError, ValueError):  # no format has all
+                found[f"{mode} {kind}"] = encoded(noise.convert(mode), kind)
+    found["RGB PNG with a clear colour"] = encoded(noise.convert("RGB"), transparency=noise.getpixel((0, 0))[:3])
+    found["16-bit PNG with a clear grey"] = encoded(Image.fromarray(greys["16-bit"]), transparency=0)
+    return found
+
+
+PICTURES = pictures()
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_the_app_sees_what_the_trainer_sees(name: str) -> None:
+    """They share no code, so each has its own lines for this."""
+    seen = load_rgb(io.BytesIO(PICTURES[name]))
+
+    np.testing.assert_array_equal(np.asarray(decode(PICTURES[name])), np.asarray(seen))
 
 
 def test_the_models_size_is_height_by_width() -> None:

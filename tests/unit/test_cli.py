@@ -261,6 +261,27 @@ def test_nothing_to_resume(capsys):
     assert "there is no run in" in sentence(capsys, "fit", "--resume")
 
 
+def test_an_app_without_its_files_is_not_served(tmp_path, find_port):
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "__init__.py").touch()
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from trainer.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "serve", "--port", str(find_port()), "--mlflow_port", str(find_port())]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert result.returncode == 1
+    assert result.stderr.startswith("manasight: the app is not installed here; install it with `pip install -e .[app]`")
+
+
+def test_an_empty_variable_is_none():
+    code = "from trainer import tracking as t; from trainer.data.cards.scryfall import _api; "
+    code += "print(t.home(), t.MODEL_NAME, _api())"
+    empty = dict.fromkeys(("MANASIGHT_HOME", "MANASIGHT_MODEL_NAME", "MANASIGHT_SCRYFALL_URL"), "")
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, env=os.environ | empty, capture_output=True, text=True, check=True)
+    assert result.stdout.split() == [".manasight", "manasight", "https://api.scryfall.com"]
+
+
 def test_nothing_to_promote(capsys):
     assert "no version of 'manasight' is registered" in sentence(capsys, "promote")
 
@@ -278,7 +299,7 @@ def test_a_port_in_use_is_named(capsys):
         port = taken.getsockname()[1]
         error = sentence(capsys, "serve", "--port", port, "--check")
     assert f"port {port} cannot be used" in error
-    assert "choose another with --port" in error
+    assert error.endswith("choose another with --port (make demo: PORT=…)")
 
 
 def test_wrong_trainer_options_are_a_sentence(capsys, make_images):

@@ -100,9 +100,12 @@ def test_three_runs_a_table_and_a_winner(data, tmp_path, capsys):
         (["--trainer.max_epochs=0"], "--trainer.max_epochs 0 is out of range"),
         (["--find_learning_rate"], "--find_learning_rate is for `manasight fit`"),
         (["--experiment=../x"], "--experiment '../x' names a folder too"),
+        (["--name=mine"], "the runs are named frozen, finetune and scratch"),
+        (["--config=mine.yaml"], "take name and experiment out of --config"),
     ],
 )
 def test_a_mistake_shows_before_any_training(data, tmp_path, capsys, more, says):
+    Path("mine.yaml").write_text("experiment: mine\n")
     assert experiments(data, *more) == 1
     assert says in capsys.readouterr().err
     assert not (tmp_path / "home" / "runs").exists()

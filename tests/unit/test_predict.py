@@ -1,6 +1,7 @@
 """Batch prediction: folders, patterns, S3; CSV and Parquet; what cannot be read is listed."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,8 @@ def model(tmp_path: Path, tiny_model: Callable[..., bytes], monkeypatch: pytest.
 def images(make_images: Callable[..., Path]) -> Path:
     root = make_images("pictures", {"red": 20, "green": 3, "blue": 2}, size=(48, 32))
     (root / "red" / "broken.png").write_bytes(b"not a picture")
+    (root / "red" / "._000.png").write_bytes(b"what macOS leaves beside a picture")
+    shutil.copytree(root / "green", root / ".green.being-made")
     (root / "notes.txt").write_text("no picture either")
     return root
 
@@ -122,6 +125,9 @@ def test_images_in_s3_are_labelled_under_their_addresses(model, images, tmp_path
         table = pd.read_csv("predictions.csv")
         assert len(table) == 25
         assert table["file"][0] == "s3://data/some/pictures/blue/000.png"
-        assert "s3://data/some/pictures/red/broken.png: cannot identify" in capsys.readouterr().out
+        printed = capsys.readouterr().out
+        assert "s3://data/some/pictures/red/broken.png: cannot identify" in printed
+        assert printed.splitlines()[-1] == "results: predictions.csv"
+        assert "manasight-" not in printed  # the copies' folder is gone
         assert main(["predict", "s3://data/nothing", "--model", str(model)]) == 1
         assert "there is nothing at 's3://data/nothing'" in capsys.readouterr().err

@@ -5,11 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow_server import mlflow_server
 
 from trainer import tracking
 from trainer.cli import main
@@ -18,7 +20,7 @@ from trainer.errors import UserError
 from trainer.export import register_model
 from trainer.metrics import compare
 from trainer.onnx_file import OnnxClassifier
-from trainer.promote import HISTORY, answers, promote
+from trainer.promote import HISTORY, answers, fetch, find_version, promote
 
 CLASSES = ["red", "green", "blue"]  # in the order of the tiny model's channels
 
@@ -176,8 +178,21 @@ def test_a_damaged_file_is_refused(register, data):
     with pytest.raises(UserError, match="version 1 is damaged: it has not the SHA-256"):
         promote(data=data)
     spoil(version, lambda path: path.unlink())
-    with pytest.raises(UserError, match="version 1 fails its check: there is no model at"):
+    with pytest.raises(UserError, match=r"the file of version 1 cannot be had: .*; delete version 1 in MLflow"):
         promote(data=data)
+
+
+@pytest.mark.slow
+def test_a_version_that_is_fetched_from_a_server_leaves_no_copy(register, tmp_path, monkeypatch, find_port):
+    temporary, port = tmp_path / "temporary", find_port()
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    with mlflow_server(tmp_path, port):
+        version = find_version(tracking.connect(), int(register()))
+        before = list(temporary.iterdir())
+        assert fetch(version).metadata.classes == CLASSES
+        assert list(temporary.iterdir()) == before
 
 
 KILLED = """

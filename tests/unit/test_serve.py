@@ -14,10 +14,11 @@ import requests
 pytestmark = pytest.mark.slow
 
 
-def start(home: Path, model: Path, port: int, mlflow_port: int) -> subprocess.Popen:
-    arguments = ["serve", "--port", str(port), "--mlflow_port", str(mlflow_port)]
+def start(home: Path, model: Path, port: int, mlflow_port: int, address: str = "127.0.0.1") -> subprocess.Popen:
+    arguments = ["serve", "--port", str(port), "--mlflow_port", str(mlflow_port), "--address", address]
     environment = os.environ | {"MANASIGHT_HOME": str(home), "MANASIGHT_MODEL": str(model)}
-    environment.pop("MLFLOW_TRACKING_URI", None)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_SERVER_ALLOWED_HOSTS"):
+        environment.pop(name, None)
     return subprocess.Popen(
         [sys.executable, "-m", "trainer.cli", *arguments],
         env=environment,
@@ -27,21 +28,32 @@ def start(home: Path, model: Path, port: int, mlflow_port: int) -> subprocess.Po
     )
 
 
-# SIGHUP: the terminal was closed.
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_both_pages_answer_and_both_stop(tmp_path, tiny_model, find_port, sign):
+@pytest.mark.parametrize(
+    ("sign", "address", "asked", "shown"),
+    [
+        (signal.SIGINT, "127.0.0.1", "127.0.0.1", "localhost"),
+        (signal.SIGTERM, "0.0.0.0", "127.0.0.1", "localhost"),
+        pytest.param(
+            signal.SIGHUP,  # the terminal was closed
+            *["127.0.0.2"] * 3,
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="has one loopback address"),
+        ),
+    ],
+)
+def test_both_pages_answer_and_both_stop(tmp_path, tiny_model, find_port, sign, address, asked, shown):
     model = tmp_path / "model.onnx"
     model.write_bytes(tiny_model())
     port, mlflow_port = find_port(), find_port()
-    process = start(tmp_path / "home", model, port, mlflow_port)
+    process = start(tmp_path / "home", model, port, mlflow_port, address)
     printed = ""
     for line in process.stdout:
         printed += line
         if "Ctrl-C" in line:
             break
-    assert re.findall(r"http://localhost:(\d+)", printed) == [str(port), str(mlflow_port)], process.stderr.read()
-    assert requests.get(f"http://127.0.0.1:{port}/ready", timeout=10).ok
-    assert "MLflow" in requests.get(f"http://127.0.0.1:{mlflow_port}/", timeout=10).text
+    addresses = [f"http://{shown}:{number}" for number in (port, mlflow_port)]
+    assert re.findall(r"http://[^/ ]+", printed) == addresses, process.stderr.read()
+    assert requests.get(f"http://{asked}:{port}/ready", timeout=10).ok
+    assert "MLflow" in requests.get(f"http://{asked}:{mlflow_port}/", timeout=10).text
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) >= 2
 

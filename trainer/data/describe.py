@@ -20,7 +20,6 @@ from trainer.errors import UserError
 from trainer.files import write_whole
 from trainer.resources import cpu_cores
 
-PAGE = Path(__file__).with_name("describe.html")
 THUMBNAIL = (150, 170)  # pixels, width and height at most
 LISTED = 20  # groups of images in a table; JSON has all
 
@@ -190,7 +189,7 @@ def tables(report: dict[str, Any]) -> str:
 
 def page(root: Path, report: dict[str, Any], looks: Looks, pictures: int) -> str:
     """The report as one HTML page, with so many pictures of every class, evenly taken from its images."""
-    from jinja2 import Environment
+    from trainer.page import TEMPLATES
 
     rows = []
     for label in next(iter(report["splits"].values()))["classes"]:
@@ -214,8 +213,7 @@ def page(root: Path, report: dict[str, Any], looks: Looks, pictures: int) -> str
     ]
     sizes = Counter((look.width, look.height) for part in looks.values() for look, _ in part)
     sets = sorted({name for part in report["splits"].values() for name in part["label_sets"]})
-    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(PAGE.read_text("utf-8"))
-    return template.render(
+    return TEMPLATES.get_template("data/describe.html").render(
         title=root.resolve().name, report=report, gallery=gallery, sets=sets, sizes=sizes.most_common(8), listed=LISTED
     )
 

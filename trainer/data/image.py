@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 from trainer.errors import UserError
@@ -15,15 +15,28 @@ UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An image in any mode as 8-bit RGB: transparency over white, 16-bit grey scaled to 8."""
-    if image.mode.startswith("I") or image.mode == "F":
-        pixels = np.asarray(image, dtype=np.float32)
-        top = 65535.0 if pixels.max(initial=0) > 255 else 255.0
-        image = Image.fromarray((pixels.clip(0, top) * (255.0 / top)).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+    """Any mode of Pillow as RGB: 16-bit and floating point scaled to 8 bit, transparency over white.
+
+    `app/images.py` has the same lines: the model sees in the app what it was trained on.
+    """
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        values = np.array(image, dtype=np.float32)
+        np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+        # Integers hold 8 or 16 bits; floats are 0..1 by convention unless they say otherwise.
+        top = float(values.max(initial=0.0))
+        is_16_bit = image.mode.startswith("I;") or top > 255
+        white = 1.0 if image.mode == "F" and top <= 1 else 65535.0 if is_16_bit else 255.0
+        # In place: a large picture would otherwise be held four times over.
+        np.clip(values, 0, white, out=values)
+        values *= 255 / white
+        values += 0.5
+        image = Image.fromarray(values.astype(np.uint8))
+    if image.has_transparency_data:
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(image, mask=image.getchannel("A"))
+        return white
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def load_rgb(path: Path, at_least: tuple[int, int] | None = None) -> Image.Image:
@@ -60,6 +73,17 @@ def load_named(path: Path, at_least: tuple[int, int] | None = None) -> Image.Ima
         ) from error
 
 
+def reason(path: Path, error: Exception) -> str:
+    """Why an image file cannot be decoded, given what was raised: without its name, which is told beside it."""
+    try:
+        if not path.stat().st_size:
+            return "the file is empty"
+        # Pillow names what it was given, which may be an object in memory.
+        return "cannot identify image file" if isinstance(error, UnidentifiedImageError) else str(error)
+    except OSError as problem:
+        return problem.strerror or str(problem)
+
+
 def resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Resize to `(height, width)`, bilinear and antialiased, as every reader of model.onnx has to."""
     height, width = size
@@ -77,14 +101,12 @@ def unreadable_images(paths: Iterable[Path], decode: bool = True) -> list[tuple[
 
     def problem(path: Path) -> str | None:
         try:
-            if path.stat().st_size == 0:
-                return "the file is empty"
             if decode:
                 load_rgb(path)
             else:
                 Image.open(path).close()
         except UNREADABLE as error:
-            return str(error)
+            return reason(path, error)
         return None
 
     with ThreadPoolExecutor() as pool:

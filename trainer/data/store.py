@@ -55,6 +55,25 @@ def pull(source: str, out: Path, workers: int = WORKERS) -> None:
         out: the folder to fill.
         workers: files under way at the same time.
     """
+    names, copied, unsure = copy(source, out, workers)
+    strangers = _files(out).keys() - names
+    if strangers:
+        print(f"{len(strangers)} files in '{out}' are not at {source}, such as '{readable(min(strangers))}'")
+    if unsure:
+        print(f"{unsure} files could only be checked by their size: the store gives no MD5 of them")
+    print(f"{copied} files copied, {len(names) - copied} were there\nresults: {out}")
+
+
+def copy(source: str, out: Path, workers: int = WORKERS) -> tuple[set[str], int, int]:
+    """`pull` without a word.
+
+    Returns:
+        the names of all objects below the prefix, how many of them were copied now, and of how many the MD5 could not
+        be checked.
+
+    Raises:
+        UserError: if there is nothing, or not all of it can be had.
+    """
     _check_workers(workers)
     place = _open(source)
     remotes = _listing(place, source)
@@ -75,14 +94,8 @@ def pull(source: str, out: Path, workers: int = WORKERS) -> None:
 
     with _alone(out):
         results = _in_parallel(have, remotes, workers, "pulling", source)
-    copied = sum(new for new, _ in results)
-    unsure = sum(not checked for _, checked in results)
-    strangers = _files(out).keys() - {remote.name for remote in remotes}
-    if strangers:
-        print(f"{len(strangers)} files in '{out}' are not at {source}, such as '{readable(min(strangers))}'")
-    if unsure:
-        print(f"{unsure} files could only be checked by their size: the store gives no MD5 of them")
-    print(f"{copied} files copied, {len(remotes) - copied} were there\nresults: {out}")
+    copied, checked = map(sum, zip(*results, strict=True))
+    return {remote.name for remote in remotes}, copied, len(remotes) - checked
 
 
 def push(folder: Path, target: str, workers: int = WORKERS) -> None:

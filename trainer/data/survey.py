@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import imagehash
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
-from trainer.data.image import UNREADABLE, load_rgb
+from trainer.data.image import UNREADABLE, load_rgb, reason
 from trainer.data.parallel import in_order
 from trainer.data.split import ALIKE_BITS, group_alike
 from trainer.resources import cpu_cores
@@ -99,7 +99,7 @@ def _header(path: Path) -> Look:
         with Image.open(path) as image:
             return Look(path, *_upright(image))
     except UNREADABLE as error:
-        return Look(path, problem=_reason(path, error))
+        return Look(path, problem=reason(path, error))
 
 
 def _decoded(path: Path) -> Look:
@@ -107,7 +107,7 @@ def _decoded(path: Path) -> Look:
         data = path.read_bytes()
         image = load_rgb(io.BytesIO(data))
     except UNREADABLE as error:
-        return Look(path, problem=_reason(path, error))
+        return Look(path, problem=reason(path, error))
     # A hash sees 17 by 16 spots: most pixels can go first. From half as many more copies would be missed.
     small = image.reduce(max(1, min(image.size) // 128))
     bits = imagehash.dhash(small, hash_size=16).hash.ravel()
@@ -117,13 +117,3 @@ def _decoded(path: Path) -> Look:
 def _upright(image: Image.Image) -> tuple[int, int]:
     width, height = image.size
     return (height, width) if image.getexif().get(ORIENTATION, 1) >= 5 else (width, height)
-
-
-def _reason(path: Path, error: Exception) -> str:
-    try:
-        if not path.stat().st_size:
-            return "the file is empty"
-        # Pillow names what it was given, which may be an object in memory.
-        return "cannot identify image file" if isinstance(error, UnidentifiedImageError) else str(error)
-    except OSError as problem:
-        return problem.strerror or str(problem)

@@ -422,7 +422,7 @@ def _strangers(out: Path, known: Container[str]) -> list[str]:
 
 
 def _api() -> str:
-    return os.environ.get("MANASIGHT_SCRYFALL_URL", "https://api.scryfall.com").rstrip("/")
+    return (os.environ.get("MANASIGHT_SCRYFALL_URL") or "https://api.scryfall.com").rstrip("/")
 
 
 def _json(web: Web, url: str) -> dict[str, Any]:
