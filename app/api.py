@@ -3,6 +3,7 @@
 import asyncio
 import io
 import logging
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -31,6 +32,9 @@ MAX_SILENCE = 10.0
 # Bytes of all requests that are under way: each is held two or three times over until it is answered.
 MAX_HELD = 2 * MAX_BODY
 
+# Without its temporary files, for the page's uploads too: nothing that is sent here reaches a disk.
+MultiPartParser.spool_max_size = sys.maxsize
+
 # The buckets of Prometheus's histogram of request times, in seconds.
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -42,12 +46,6 @@ class RequestError(Exception):
         """An answer to be: its HTTP status and what it says."""
         super().__init__(sentence)
         self.status = status
-
-
-class _InMemoryParser(MultiPartParser):
-    """Starlette's parser without its temporary files: nothing that is sent here reaches a disk."""
-
-    spool_max_size = MAX_BODY
 
 
 class Counters:
@@ -198,7 +196,7 @@ async def _read_pictures(request: Request) -> list[tuple[str, bytes]]:
         yield body
 
     try:
-        form = await _InMemoryParser(request.headers, once(), max_files=MAX_IMAGES, max_fields=8).parse()
+        form = await MultiPartParser(request.headers, once(), max_files=MAX_IMAGES, max_fields=8).parse()
     except MultiPartException as error:
         if "Too many files" in error.message:
             raise RequestError(413, f"At most {MAX_IMAGES} pictures are read at once.") from error

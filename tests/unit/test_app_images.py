@@ -145,6 +145,7 @@ def test_an_icon_is_not_decoded_either(bomb: Callable[[int, int], bytes]) -> Non
 @pytest.fixture
 def bomb() -> Callable[[int, int], bytes]:
     """Makes a PNG of a few bytes whose header promises any size."""
+
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
