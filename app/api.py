@@ -68,6 +68,7 @@ class Counters:
 
 
 counters = Counters()
+log = logging.getLogger("manasight")
 logging.getLogger("python_multipart").setLevel(logging.ERROR)  # the sender is told; the log need not be
 
 
@@ -81,9 +82,8 @@ async def ready(_request: Request) -> JSONResponse:
 
 async def model(_request: Request) -> JSONResponse:
     """The model in use: what a client needs to read its answers, and where it came from."""
-    shared = serving()
     try:
-        served = shared.current()
+        served = serving().current()
     except ModelError as error:
         return JSONResponse({"error": str(error)}, 503)
     found = served.model
@@ -96,7 +96,6 @@ async def model(_request: Request) -> JSONResponse:
             "git_commit": found.git_commit,
             "data_fingerprint": found.data_fingerprint,
             "metrics": found.metrics,
-            "registry_note": shared.note,
         }
     )
 
@@ -125,6 +124,10 @@ async def predict(request: Request) -> Response:
         response = JSONResponse({"error": f"There was no answer within {MAX_SECONDS:.0f} seconds."}, 503)
     except ClientDisconnect:
         response = JSONResponse({"error": "The client went away."}, 400)
+    except Exception:
+        # Raised further it would be answered, but not counted.
+        log.exception("a prediction failed")
+        response = JSONResponse({"error": "The prediction failed; the app's log says why."}, 500)
     finally:
         counters.active -= 1
         counters.held -= request.state.held
@@ -132,8 +135,10 @@ async def predict(request: Request) -> Response:
     return response
 
 
-async def metrics(_request: Request) -> PlainTextResponse:
-    """Counters in Prometheus's text format."""
+async def metrics(request: Request) -> Response:
+    """Counters in Prometheus's text format; 404 through a proxy: they are not for the public."""
+    if "x-forwarded-for" in request.headers:
+        return JSONResponse({"error": "The counters are answered to direct requests only, not through a proxy."}, 404)
     shared = serving()
     served = shared.served
     lines = ["# TYPE manasight_requests_total counter"]
