@@ -3,6 +3,7 @@
 import html
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import streamlit as st
@@ -14,7 +15,7 @@ from app.model import Model, ModelError, Prediction
 from app.registry import ALIAS
 from app.results import Result, open_file, predict, to_csv
 from app.serving import Served, Serving, serving
-from app.uploads import FULL, visit
+from app.uploads import FULL, take, visit
 
 STYLE = Path(__file__).with_name("page.css")
 # A file of its own: a Material icon would be fetched from a font server by every browser.
@@ -62,7 +63,9 @@ def gather(model: Model) -> tuple[list[Given], list[Given]]:
         st.caption(
             "Cards that this project's own code drew: nobody's rights are touched. The name is the right answer."
         )
-    given = {name: [(file.file_id, file.name, file.getvalue) for file in found] for name, found in uploads.items()}
+    given = {
+        name: [(file.file_id, file.name, partial(take, file)) for file in found] for name, found in uploads.items()
+    }
     given["Samples"] = [(f"sample {path.name}", path.name, path.read_bytes) for path in fitting]
     return given[source], [file for name, found in given.items() if name != source for file in found]
 

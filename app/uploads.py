@@ -8,18 +8,20 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from streamlit.runtime import get_instance
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
-from streamlit.runtime.uploaded_file_manager import UploadedFile, UploadedFileRec
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from app.archives import MAX_HELD
 from app.results import FULL, Result
 
-
-def _share(file: UploadedFile, _memo: dict[int, object]) -> UploadedFile:
-    """Streamlit gives every drawing of the page copies of all uploads: these share the bytes, which nobody changes."""
-    return UploadedFile(UploadedFileRec(file.file_id, file.name, file.type, file.getvalue()), file._file_urls)
+# Streamlit draws each page with copies of all uploads; here they are read once, and let go.
+setattr(UploadedFile, "__deepcopy__", lambda file, _memo: file)  # noqa: B010 - the class has none to assign to
 
 
-setattr(UploadedFile, "__deepcopy__", _share)  # noqa: B010 - the class has none to assign to
+def take(file: UploadedFile) -> bytes:
+    """The bytes of an upload; Streamlit, which holds them until the page next says something, has none then."""
+    data = file.getvalue()
+    file.truncate(0)
+    return data
 
 
 class Visit:

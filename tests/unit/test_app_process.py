@@ -370,6 +370,13 @@ def test_large_requests_at_once_are_told_to_come_back_before_they_fill_the_memor
     assert "many megabytes" in answer.json()["error"]
 
 
+def test_an_upload_that_belongs_to_no_page_is_refused(app: str) -> None:
+    answer = requests.put(f"{app}/_stcore/upload_file/nobody/1", files={"f": b"x"}, timeout=10)
+
+    assert answer.status_code == 400
+    assert "No page of this visit is open here" in answer.text
+
+
 @pytest.mark.parametrize("path", ["/api", "/api/nothing"])
 def test_an_unknown_path_of_the_interface_is_no_page(app: str, path: str) -> None:
     answer = requests.get(f"{app}{path}", timeout=10)
