@@ -346,7 +346,7 @@ def main() -> None:
     st.set_page_config(page_title="Manasight", page_icon=str(ICON), layout="wide")
     st.html(STYLE)
     st.title("Manasight")
-    visit()
+    visit()  # whatever is sent is counted, also where no model answers
     shared = serving()
     try:
         served = shared.current()
