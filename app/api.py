@@ -3,6 +3,7 @@
 import asyncio
 import io
 import logging
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -31,6 +32,9 @@ MAX_SILENCE = 10.0
 # Bytes of all requests that are under way: each is held two or three times over until it is answered.
 MAX_HELD = 2 * MAX_BODY
 
+# Without its temporary files, for the page's uploads too: nothing that is sent here reaches a disk.
+MultiPartParser.spool_max_size = sys.maxsize
+
 # The buckets of Prometheus's histogram of request times, in seconds.
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -42,12 +46,6 @@ class RequestError(Exception):
         """An answer to be: its HTTP status and what it says."""
         super().__init__(sentence)
         self.status = status
-
-
-class _InMemoryParser(MultiPartParser):
-    """Starlette's parser without its temporary files: nothing that is sent here reaches a disk."""
-
-    spool_max_size = MAX_BODY
 
 
 class Counters:
@@ -70,6 +68,7 @@ class Counters:
 
 
 counters = Counters()
+log = logging.getLogger("manasight")
 logging.getLogger("python_multipart").setLevel(logging.ERROR)  # the sender is told; the log need not be
 
 
@@ -83,9 +82,8 @@ async def ready(_request: Request) -> JSONResponse:
 
 async def model(_request: Request) -> JSONResponse:
     """The model in use: what a client needs to read its answers, and where it came from."""
-    shared = serving()
     try:
-        served = shared.current()
+        served = serving().current()
     except ModelError as error:
         return JSONResponse({"error": str(error)}, 503)
     found = served.model
@@ -98,7 +96,6 @@ async def model(_request: Request) -> JSONResponse:
             "git_commit": found.git_commit,
             "data_fingerprint": found.data_fingerprint,
             "metrics": found.metrics,
-            "registry_note": shared.note,
         }
     )
 
@@ -127,6 +124,10 @@ async def predict(request: Request) -> Response:
         response = JSONResponse({"error": f"There was no answer within {MAX_SECONDS:.0f} seconds."}, 503)
     except ClientDisconnect:
         response = JSONResponse({"error": "The client went away."}, 400)
+    except Exception:
+        # Raised further it would be answered, but not counted.
+        log.exception("a prediction failed")
+        response = JSONResponse({"error": "The prediction failed; the app's log says why."}, 500)
     finally:
         counters.active -= 1
         counters.held -= request.state.held
@@ -134,8 +135,10 @@ async def predict(request: Request) -> Response:
     return response
 
 
-async def metrics(_request: Request) -> PlainTextResponse:
-    """Counters in Prometheus's text format."""
+async def metrics(request: Request) -> Response:
+    """Counters in Prometheus's text format; 404 through a proxy: they are not for the public."""
+    if "x-forwarded-for" in request.headers:
+        return JSONResponse({"error": "The counters are answered to direct requests only, not through a proxy."}, 404)
     shared = serving()
     served = shared.served
     lines = ["# TYPE manasight_requests_total counter"]
@@ -198,7 +201,7 @@ async def _read_pictures(request: Request) -> list[tuple[str, bytes]]:
         yield body
 
     try:
-        form = await _InMemoryParser(request.headers, once(), max_files=MAX_IMAGES, max_fields=8).parse()
+        form = await MultiPartParser(request.headers, once(), max_files=MAX_IMAGES, max_fields=8).parse()
     except MultiPartException as error:
         if "Too many files" in error.message:
             raise RequestError(413, f"At most {MAX_IMAGES} pictures are read at once.") from error

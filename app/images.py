@@ -22,9 +22,10 @@ ENOUGH = 2048
 # An honest progressive JPEG has about ten scans; one with hundreds keeps a decoder busy for minutes.
 MAX_JPEG_SCANS = 64
 
-# What people keep pictures in: Pillow also reads formats that start other programs (EPS) or decode very slowly.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "ICO")
-EXTENSIONS = ("jpg", "jpeg", "png", "webp", "avif", "gif", "bmp", "tif", "tiff", "ppm", "pgm", "ico")
+# What people keep pictures in: Pillow also reads formats that start other programs (EPS), decode very slowly, or decode
+# before their size can be judged (ICO).
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
+EXTENSIONS = ("jpg", "jpeg", "png", "webp", "avif", "gif", "bmp", "tif", "tiff", "ppm", "pgm")
 
 # Within a scan FF 00 stands for a byte FF, and FF D0 to FF D7 are marks of restart.
 _MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")

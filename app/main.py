@@ -14,9 +14,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import streamlit as st
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
 
 from app import api
 from app.serving import Settings, serving
+from app.uploads import LimitUploads
 
 logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
 for noisy in ("streamlit", "urllib3"):
@@ -51,4 +53,9 @@ async def lifespan(_app: st.App) -> AsyncIterator[None]:
 
 
 Settings.from_environment()  # a wrong one ends the start here, with its sentence
-app = st.App(Path(__file__).with_name("page.py"), routes=api.routes(BASE), lifespan=lifespan)
+app = st.App(
+    Path(__file__).with_name("page.py"),
+    routes=api.routes(BASE),
+    middleware=[Middleware(LimitUploads)],
+    lifespan=lifespan,
+)

@@ -30,6 +30,7 @@ def document(max_images: int, max_body: int) -> dict[str, Any]:
         "415": answer("The body is neither a form nor a picture.", "Error"),
         "422": answer("No picture could be read, or the label is unknown.", "Error"),
         "429": answer("Too many requests at once.", "Error"),
+        "500": answer("The prediction failed.", "Error"),
         "503": answer("No model answers, or not in time.", "Error"),
     }
     heat_map = {
@@ -74,7 +75,10 @@ def document(max_images: int, max_body: int) -> dict[str, Any]:
             "/metrics": {
                 "get": {
                     "summary": "Counters for Prometheus",
-                    "responses": {"200": {"description": "Prometheus's text format.", "content": {"text/plain": {}}}},
+                    "responses": {
+                        "200": {"description": "Prometheus's text format.", "content": {"text/plain": {}}},
+                        "404": answer("The request came through a proxy.", "Error"),
+                    },
                 }
             },
         },
@@ -115,7 +119,6 @@ def document(max_images: int, max_body: int) -> dict[str, Any]:
                     git_commit=text,
                     data_fingerprint=text,
                     metrics={"type": "object"},
-                    registry_note=text,
                 ),
             }
         },

@@ -3,6 +3,7 @@
 import html
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import streamlit as st
@@ -14,6 +15,7 @@ from app.model import Model, ModelError, Prediction
 from app.registry import ALIAS
 from app.results import Result, open_file, predict, to_csv
 from app.serving import Served, Serving, serving
+from app.uploads import FULL, take, visit
 
 STYLE = Path(__file__).with_name("page.css")
 # A file of its own: a Material icon would be fetched from a font server by every browser.
@@ -61,7 +63,9 @@ def gather(model: Model) -> tuple[list[Given], list[Given]]:
         st.caption(
             "Cards that this project's own code drew: nobody's rights are touched. The name is the right answer."
         )
-    given = {name: [(file.file_id, file.name, file.getvalue) for file in found] for name, found in uploads.items()}
+    given = {
+        name: [(file.file_id, file.name, partial(take, file)) for file in found] for name, found in uploads.items()
+    }
     given["Samples"] = [(f"sample {path.name}", path.name, path.read_bytes) for path in fitting]
     return given[source], [file for name, found in given.items() if name != source for file in found]
 
@@ -85,14 +89,13 @@ def show_samples(model: Model) -> None:
 
 def answer(shared: Serving, served: Served, given: list[Given], others: list[Given]) -> dict[str, Result]:
     """A result for every picture, kept from one drawing of the page to the next; what is new is predicted."""
-    known: dict[str, list[Result]] = st.session_state.get("files", {})
-    kept = {key: known[key] for key, _, _ in (*given, *others) if key in known}
+    held = visit()
+    for key in held.files.keys() - {key for key, _, _ in (*given, *others)}:
+        del held.files[key]
     for key, name, load in given:
-        if key not in kept:
-            kept[key] = open_file(name, load(), MAX_HELD - sum(len(r.data) for file in kept.values() for r in file))
-    st.session_state.files = kept
-    files = {key: kept[key] for key, _, _ in given}
-    results = {f"{key}/{index}": result for key, file in files.items() for index, result in enumerate(file)}
+        if key not in held.files:
+            held.add(key, open_file(name, load(), MAX_HELD - held.held(but=key)))
+    results = {f"{key}/{index}": result for key, _, _ in given for index, result in enumerate(held.files[key])}
     if len(results) > MAX_PICTURES:
         st.warning(f"{len(results)} pictures were given; the first {MAX_PICTURES} are answered.")
         results = dict(list(results.items())[:MAX_PICTURES])
@@ -293,6 +296,9 @@ def show_model(shared: Serving, drawn: Served) -> None:
     served = shared.current()
     if served is not drawn:
         st.rerun()
+    if visit().refused:  # of itself the uploader shows no more of a refusal than its status
+        visit().refused = False
+        st.toast(f"Not all was taken: {FULL}", icon=":material/warning:", duration="infinite")
     model = served.model
     st.subheader("Model")
     rows = {"Name": served.title}
@@ -340,6 +346,7 @@ def main() -> None:
     st.set_page_config(page_title="Manasight", page_icon=str(ICON), layout="wide")
     st.html(STYLE)
     st.title("Manasight")
+    visit()  # whatever is sent is counted, also where no model answers
     shared = serving()
     try:
         served = shared.current()

@@ -1,7 +1,7 @@
-"""Asks an MLflow server which model version is the champion and downloads its file, by two documented REST calls.
+"""Asks an MLflow server which model version is the champion and downloads its file, by documented REST calls.
 
 By `requests`, which Streamlit brings, and not by MLflow's slim client: that one adds 104 MB to an image, takes 4 s and
-120 MB of memory to import, and does the same two calls.
+120 MB of memory to import, and does the same calls.
 """
 
 import os
@@ -32,7 +32,7 @@ class Champion:
         created: milliseconds since 1970; tells a version from one that was deleted and registered again.
         run_id: the MLflow run, empty if the version has none.
         sha256: hexadecimal digest of the file, empty if the version does not say.
-        run_url: address of the run on the MLflow page, empty if it is not known.
+        run_url: address of the run on the MLflow page, empty if it is not known or was not asked for.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Champion:
     created: int
     run_id: str
     sha256: str
-    run_url: str
+    run_url: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """A JSON object that `Champion(**object)` reads again."""
@@ -84,14 +84,12 @@ class Registry:
         if not isinstance(found, dict) or "version" not in found:
             raise RegistryError(f"{self.uri} did not answer as MLflow does.")
         tags = {tag.get("key"): tag.get("value") for tag in found.get("tags", [])}
-        run_id = found.get("run_id", "")
         return Champion(
             name=self.name,
             version=str(found["version"]),
             created=int(found.get("creation_timestamp", 0)),
-            run_id=run_id,
+            run_id=found.get("run_id", ""),
             sha256=tags.get(DIGEST_TAG) or "",
-            run_url=self._run_url(run_id),
         )
 
     def download(self, champion: Champion) -> bytes:
@@ -119,8 +117,12 @@ class Registry:
                 raise RegistryError(f"The download of version {champion.version} broke off.") from error
         return bytes(data)
 
-    def _run_url(self, run_id: str) -> str:
-        """Where a browser finds the run; MLflow's page needs the experiment's number for it."""
+    def run_url(self, run_id: str) -> str:
+        """Where a browser finds the run, for which MLflow's page needs the experiment's number; empty if unknown.
+
+        Raises:
+            RegistryError: if MLflow cannot be reached.
+        """
         if not run_id:
             return ""
         answer = self._get("/api/2.0/mlflow/runs/get", {"run_id": run_id})

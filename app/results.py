@@ -15,6 +15,7 @@ from app.serving import Served, Serving
 
 # Longest side of a picture on the page, in pixels: sharp in its column, small enough to keep hundreds.
 SHOWN = 720
+FULL = f"One visit holds {MAX_HELD // 1024**2} MB of pictures; remove some first, then add this again."
 
 
 @dataclass
@@ -70,8 +71,7 @@ def open_file(name: str, data: bytes, budget: int = MAX_HELD) -> list[Result]:
         budget: bytes that may be held of it.
     """
     if not is_zip(data):
-        full = f"One visit holds {MAX_HELD // 1024**2} MB of pictures; remove some first, then add this again."
-        return [Result(name, data) if len(data) <= budget else Result(name, b"", problem=full)]
+        return [Result(name, data) if len(data) <= budget else Result(name, b"", problem=FULL)]
     found: list[Result] = []
     try:
         for member, content in unpack(data, budget):

@@ -8,7 +8,7 @@ import math
 import os
 import threading
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -197,6 +197,7 @@ class Serving:
             self._report("", trouble=False)
             return False
         if key not in self._refused:
+            champion = replace(champion, run_url=registry.run_url(champion.run_id))
             data = registry.download(champion)
             try:
                 model = self._verify(data, champion)

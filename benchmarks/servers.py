@@ -51,8 +51,9 @@ def server(command: list[str], url: str, body: bytes | None = None, **environmen
                 time.sleep(0.005)
             yield process
         finally:
-            process.terminate()
-            process.wait(60)
+            if process.poll() is None:  # psutil refuses to end what has ended by itself
+                process.terminate()
+                process.wait(60)
 
 
 @contextmanager

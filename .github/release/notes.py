@@ -2,11 +2,13 @@
 
     python3 notes.py V DIGESTS [--model models/starter/model.onnx]
 
-Prints Markdown. `DIGESTS` holds a file `IMAGE.digest` for each image. Uses only the standard library.
+Prints Markdown. `DIGESTS` holds a file `IMAGE.digest` for each image. REGISTRY and NAMESPACE say where the images are.
+Uses only the standard library.
 """
 
 import argparse
 import hashlib
+import os
 import re
 import subprocess
 import sys
@@ -48,8 +50,15 @@ def plain(subject: str) -> str:
     return re.sub(r"([\\`*_\[\]<>#@~|])", r"\\\1", subject).replace("\\@", "@\u200b").replace("\\#", "#\u200b")
 
 
-def notes(version: str, digests: Path, model: Path, root: Path = ROOT, repository: str = "manasight/manasight") -> str:
-    """The notes in Markdown.
+def notes(
+    version: str,
+    digests: Path,
+    model: Path,
+    root: Path = ROOT,
+    registry: str = "ghcr.io",
+    namespace: str = "manasight",
+) -> str:
+    """The notes in Markdown; `registry` and `namespace` as for publish.sh.
 
     Raises:
         VersionError: if it is no version, or no image was published.
@@ -58,16 +67,13 @@ def notes(version: str, digests: Path, model: Path, root: Path = ROOT, repositor
     images = {path.stem: path.read_text().strip() for path in sorted(digests.glob("*.digest"))}
     if not images:
         raise VersionError(f"'{digests}' names no image; join them first")
-    rows = "\n".join(
-        f"| `ghcr.io/{repository.partition('/')[0]}/{image}:{version}` | `{digest}` |"
-        for image, digest in images.items()
-    )
+    rows = "\n".join(f"| `{registry}/{namespace}/{image}:{version}` | `{digest}` |" for image, digest in images.items())
     checksum = hashlib.sha256(model.read_bytes()).hexdigest()
     since = f"since {last}" if last else "so far"
     return f"""## Run it
 
 ```sh
-docker run --rm -p 8501:8501 ghcr.io/{repository.partition("/")[0]}/app:{version}
+docker run --rm -p 8501:8501 {registry}/{namespace}/app:{version}
 ```
 
 ## Images
@@ -80,7 +86,7 @@ Each for linux/amd64 and linux/arm64; each ran on a machine of its own architect
 
 `model.onnx` is the model inside the app, SHA-256 `{checksum}`.
 How to check signatures, provenance and lists of contents:
-[docs/verify.md](https://github.com/{repository}/blob/v{version}/docs/verify.md).
+[docs/verify.md](https://github.com/{namespace}/manasight/blob/v{version}/docs/verify.md).
 
 ## Changes {since}
 
@@ -95,8 +101,9 @@ def main() -> None:
     parser.add_argument("digests", type=Path)
     parser.add_argument("--model", type=Path, default=ROOT / "models/starter/model.onnx")
     options = parser.parse_args()
+    place = {name.lower(): os.environ[name] for name in ("REGISTRY", "NAMESPACE") if os.environ.get(name)}
     try:
-        print(notes(options.version, options.digests, options.model))
+        print(notes(options.version, options.digests, options.model, **place))
     except (VersionError, OSError) as error:
         sys.exit(f"notes: {error}")
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 from playwright.sync_api import Error, Locator, Page, expect
@@ -21,6 +22,15 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.browser
 
 CARD_CLASSES = ("red", "green", "blue", "white", "black", "artifact", "creature", "mana", "planeswalker", "special")
+# Writes down what Python opens for writing, named or not.
+AUDIT = """
+import os, sys
+out = os.open(os.environ["OPENED"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+def hook(event, args):
+    if event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR):
+        os.write(out, f"{args[0]}\\n".encode())
+sys.addaudithook(hook)
+"""
 PROBLEM = "not a picture in a format that is read here"
 
 
@@ -196,6 +206,54 @@ def test_a_zip_is_opened(page: Page, address: str) -> None:
 
     expect(cell(page, "cards/lime.png")).to_contain_text("green")
     expect(page.get_by_role("alert")).to_contain_text("A zip within a zip is not opened.")
+
+
+def packed(path: Path, count: int) -> Path:
+    """A zip of so many pictures of 27 MB each, nearly all of it behind the picture: decoded it is small."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for index in range(count):
+            archive.writestr(f"{path.stem}{index}.png", picture("red")["buffer"] + bytes(27_000_000))
+    return path
+
+
+def test_one_visit_fills_no_memory(page: Page, start_app: Callable, tiny_file: Path, tmp_path: Path) -> None:
+    """Streamlit limits one upload and not their sum, and keeps a zip beside the pictures that were in it."""
+    chooser = page.locator(".st-key-files input[type=file]")
+    answers: list[int] = []
+    page.on("response", lambda answer: answers.append(answer.status) if answer.request.method == "PUT" else None)
+    with start_app(tmp_path, MANASIGHT_MODEL=str(tiny_file)) as (url, process):
+        page.goto(url)
+        upload(page, picture("red"), file("nothing.jpg", b"nothing"))
+        expect(cells(page)).to_have_count(1)
+        before = psutil.Process(process.pid).memory_info().rss
+
+        for index, name in enumerate("ab"):
+            chooser.set_input_files(packed(tmp_path / f"{name}.zip", 7))
+            expect(cells(page)).to_have_count(1 + 7 * (index + 1))
+        chooser.set_input_files(packed(tmp_path / "c.zip", 2))
+
+        expect(page.get_by_text("Not all was taken: One visit holds 400 MB")).to_be_visible()
+        assert answers == [204, 204, 204, 204, 413]
+        assert psutil.Process(process.pid).memory_info().rss - before < 450e6  # the pictures are 378 MB
+        page.get_by_role("button", name="Remove a.zip").click()
+        expect(cells(page)).to_have_count(8)
+        chooser.set_input_files(packed(tmp_path / "d.zip", 2))
+        expect(cells(page)).to_have_count(10)
+
+
+def test_an_upload_reaches_no_disk(page: Page, start_app: Callable, tiny_file: Path, tmp_path: Path) -> None:
+    """Starlette writes what is larger than a megabyte to a temporary file."""
+    (tmp_path / "sitecustomize.py").write_text(AUDIT)
+    opened = tmp_path / "opened"
+    with start_app(tmp_path, MANASIGHT_MODEL=str(tiny_file), PYTHONPATH=str(tmp_path), OPENED=str(opened)) as (url, _):
+        page.goto(url)
+        expect(page.get_by_role("heading", name="Manasight")).to_be_visible()
+        opened.write_text("")
+
+        upload(page, file("large.zip", packed(tmp_path / "large.zip", 1).read_bytes()))
+        expect(labels(page)).to_have_text(["red"])
+
+    assert opened.read_text() == ""
 
 
 def test_a_files_name_loads_nothing(page: Page, address: str) -> None:

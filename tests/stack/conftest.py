@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,17 +25,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.stack)
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture(scope="session")
-def make() -> Callable[..., str]:
+def make(find_port: Callable[[], int]) -> Callable[..., str]:
     """Runs a target of docker/docker.mk on a stack of its own and returns what it printed; fails with its message."""
-    ports = {"PORT": str(free_port()), "MLFLOW_PORT": str(free_port())}
+    ports = {"PORT": str(find_port()), "MLFLOW_PORT": str(find_port())}
     # Without what `make test-stack` itself exports: ports, and that it is a make within a make.
     outer = ("AWS_", "APP_HOST_PORT", "MLFLOW_HOST_PORT", "MAKE", "MFLAGS")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(outer)}
@@ -90,9 +82,9 @@ def app_image(make) -> str:
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[str]:
+def registry(find_port: Callable[[], int], tmp_path: Path) -> Iterator[str]:
     """Host and port of an empty registry: Debian's program where it is installed, else the published image."""
-    port = free_port()
+    port = find_port()
     if shutil.which("docker-registry"):
         config = tmp_path / "registry.yml"
         storage = f"{{filesystem: {{rootdirectory: {tmp_path / 'registry'}}}}}"

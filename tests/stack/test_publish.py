@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -17,16 +16,10 @@ MANIFESTS = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.
 PLATFORMS = ("linux/amd64", "linux/arm64")
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(find_port, tmp_path_factory):
     """Environment of the steps: two registries, an empty folder between them, a commit of its own."""
-    ports = free_port(), free_port()
+    ports = find_port(), find_port()
     before = set(children("docker-registry"))
     for port in ports:
         subprocess.run([ROOT / ".github/release/registry.sh", str(port)], check=True, timeout=120)

@@ -32,7 +32,6 @@ KINDS = (
     "TIFF",
     "AVIF",
     "PPM",
-    "ICO",
     "progressive",
     "animation",
     "cmyk",

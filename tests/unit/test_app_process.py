@@ -13,6 +13,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import jsonschema
+import numpy as np
+import onnx
 import psutil
 import pytest
 import requests
@@ -263,6 +265,57 @@ def test_counters_follow_the_requests(app: str) -> None:
     assert after["manasight_model_ready"] == 1
 
 
+@pytest.fixture
+def brittle_file(tiny_model: Callable, tmp_path: Path) -> Path:
+    """A model that answers everything but a wholly white picture."""
+    model = onnx.load_from_string(tiny_model())
+    helper, graph = onnx.helper, model.graph
+    next(node for node in graph.node if node.op_type == "Sigmoid").output[0] = "answered"
+    graph.node.extend(
+        [
+            helper.make_node("ReduceMin", ["scaled"], ["darkest"], keepdims=0),
+            helper.make_node("Cast", ["darkest"], ["place"], to=onnx.TensorProto.INT64),
+            helper.make_node("Gather", ["only", "place"], ["nought"]),
+            helper.make_node("Add", ["answered", "nought"], ["probabilities"]),
+        ]
+    )
+    graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(1, np.float32), "only"))
+    path = tmp_path / "brittle.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_a_failure_is_one_sentence_and_counted(start_app: Callable, brittle_file: Path, tmp_path: Path) -> None:
+    """Who watches the app is told to look at the share of 5xx."""
+    with start_app(tmp_path, MANASIGHT_MODEL=str(brittle_file)) as (url, _):
+        assert requests.post(f"{url}/api/predict", data=png("red"), timeout=30).status_code == 200
+
+        answer = requests.post(f"{url}/api/predict", data=png("white"), timeout=30)
+
+        matches(url, answer, "/api/predict", "post")
+        assert (answer.status_code, answer.json()) == (500, {"error": "The prediction failed; the app's log says why."})
+        assert 'manasight_requests_total{status="500"} 1' in requests.get(f"{url}/metrics", timeout=10).text
+        assert "Traceback" in (tmp_path / "app.log").read_text()
+
+
+def test_the_counters_are_not_for_the_public(app: str) -> None:
+    answer = requests.get(f"{app}/metrics", headers={"X-Forwarded-For": "192.0.2.1"}, timeout=10)
+
+    assert answer.status_code == 404
+    matches(app, answer, "/metrics", "get")
+
+
+def test_the_public_is_not_told_where_mlflow_is(start_app: Callable, tiny_file: Path, tmp_path: Path) -> None:
+    settings = {"MANASIGHT_MODEL": str(tiny_file), "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+    with start_app(tmp_path, **settings) as (url, _):
+        deadline = time.monotonic() + 20
+        while "manasight_registry_trouble 1" not in requests.get(f"{url}/metrics", timeout=10).text:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+        assert "127.0.0.1:9" not in requests.get(f"{url}/api/model", timeout=10).text
+
+
 def test_many_requests_at_once_are_answered_or_told_to_come_back(app: str) -> None:
     with ThreadPoolExecutor(100) as clients:
         answers = list(clients.map(lambda _: requests.post(f"{app}/api/predict", data=png(), timeout=60), range(400)))
@@ -315,6 +368,13 @@ def test_large_requests_at_once_are_told_to_come_back_before_they_fill_the_memor
 
     assert answer.status_code == 429
     assert "many megabytes" in answer.json()["error"]
+
+
+def test_an_upload_that_belongs_to_no_page_is_refused(app: str) -> None:
+    answer = requests.put(f"{app}/_stcore/upload_file/nobody/1", files={"f": b"x"}, timeout=10)
+
+    assert answer.status_code == 400
+    assert "No page of this visit is open here" in answer.text
 
 
 @pytest.mark.parametrize("path", ["/api", "/api/nothing"])

@@ -101,6 +101,20 @@ def test_the_champion_replaces_the_file(
     assert serving.trouble
 
 
+def test_a_look_that_finds_nothing_new_is_one_question(
+    serving: Serving, register: Callable, tiny_model: Callable, tmp_path: Path
+) -> None:
+    register(tiny_model(), tmp_path)
+    serving.check()
+    asked: list[str] = []
+    serving.registry._session.hooks["response"].append(lambda answer, **_: asked.append(answer.url))
+
+    assert not serving.check()
+
+    assert len(asked) == 1
+    assert "/registered-models/alias" in asked[0]
+
+
 def test_a_logged_onnx_model_is_found_at_the_same_place(
     serving: Serving, settings: Settings, tiny_model: Callable, mlflow_server: str
 ) -> None:

@@ -256,6 +256,16 @@ def test_notes_tell_what_changed_since_the_last_release(version, tmp_path):
     assert "9372c470eeadd5ecd9c3c74c2b3cb633f8e2f2fad799250a0f70d652b6b825e4" in text  # sha256sum of b"model"
 
 
+def test_a_forks_notes_name_the_forks_images(version, tmp_path):
+    (tmp_path / "app.digest").write_text("sha256:0123\n")
+    command = [sys.executable, RELEASE / "notes.py", version.check(), tmp_path]
+    env = os.environ | {"REGISTRY": "localhost:5001", "NAMESPACE": "somebody"}
+    text = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
+    assert f"| `localhost:5001/somebody/app:{version.check()}` | `sha256:0123` |" in text
+    assert f"-p 8501:8501 localhost:5001/somebody/app:{version.check()}" in text
+    assert "github.com/somebody/manasight/blob/" in text
+
+
 def test_the_first_release_tells_everything(version, tmp_path):
     git(tmp_path, "init", "--quiet")
     commit(tmp_path, "first", "second")
