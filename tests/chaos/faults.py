@@ -43,13 +43,22 @@ def healthy() -> bool:
     )
 
 
-def until(truth: Callable[[], bool], what: str, seconds: float) -> float:
+def until(truth: Callable[[], object], what: str, seconds: float) -> float:
     """Wait for something; returns for how many seconds."""
     start = time.monotonic()
     while not truth():
         assert time.monotonic() < start + seconds, f"not {what} within {seconds} s"
         time.sleep(0.5)
     return time.monotonic() - start
+
+
+def undo(name: str, *arguments: str) -> None:
+    """Bring a container back by a docker command; a trainer's may have ended meanwhile, and is gone then."""
+    try:
+        docker(*arguments)
+    except AssertionError:
+        if docker("ps", "-q", "-f", f"id={name}"):
+            raise
 
 
 @contextmanager
@@ -70,7 +79,7 @@ def paused(service: str) -> Iterator[None]:
     try:
         yield
     finally:
-        docker("unpause", name)
+        undo(name, "unpause", name)
 
 
 @contextmanager
@@ -85,7 +94,7 @@ def cut_off(service: str) -> Iterator[None]:
         yield
     finally:
         for network in networks:
-            docker("network", "connect", "--alias", service, network, name)
+            undo(name, "network", "connect", "--alias", service, network, name)
 
 
 @contextmanager
