@@ -59,7 +59,7 @@ class Job:
         """Wait for the job's end, which must be as if nothing had happened; or a sentence, if its own disk was full."""
         output, _ = self.process.communicate(timeout=900)
         if self.starved and self.process.returncode != 0:
-            assert "manasight: the disk is full; free some space" in output, output[-4000:]
+            assert "is full; free some space" in output, output[-4000:]
             assert "Traceback" not in output
             self.refused += 1
         else:
