@@ -79,8 +79,20 @@ class Book:
         runs = self.runs[:]
         for run in runs:
             if again or not run.checked:
-                run.check(client)
+                self._ask(run, client)
         return sum((run.count() for run in runs), Counter())
+
+    @staticmethod
+    def _ask(run: Run, client: mlflow.MlflowClient) -> None:
+        """A server that has just come back may be too busy to answer; what is lost is still lost a minute later."""
+        end = time.monotonic() + 60
+        while True:
+            try:
+                return run.check(client)
+            except LOST:
+                if time.monotonic() > end:
+                    raise
+            time.sleep(1)
 
 
 class Load:
