@@ -26,7 +26,7 @@ class Job:
         self.start()
 
     def start(self) -> None:
-        """Start the next."""
+        """Start the next, and wait for its first step: what hits the stack before is no fault of a training."""
         self.process = subprocess.Popen(
             [*self.stack.command, "train"],
             cwd=ROOT,
@@ -35,6 +35,7 @@ class Job:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        until(lambda: container("trainer") or self.process.poll() is not None, "a trainer there", 600)
 
     def keep_going(self) -> None:
         """See to it that a job runs."""
