@@ -66,7 +66,7 @@ test-stack: .venv/installed chromium ## run the tests of images and stack; on De
 	@echo "test-stack 4/4: faults under load, in short; \`make chaos\` is the long form"
 	$(BIN)/pytest tests/chaos
 
-chaos: .venv/installed ## break the running stack in every way, for an hour or two, and see that nothing is lost (ARGS="--seed N")
+chaos: .venv/installed ## break the running stack in every way, for a quarter of an hour, and see that nothing is lost (ARGS="--seed N")
 	$(BIN)/pytest tests/chaos --long $(ARGS)
 
 lint-docker: .venv/installed ## check Dockerfiles, compose files and scripts
