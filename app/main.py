@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import streamlit as st
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from app import api
 from app.serving import Settings, serving
@@ -23,6 +24,11 @@ from app.uploads import LimitUploads
 logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
 for noisy in ("streamlit", "urllib3"):
     logging.getLogger(noisy).setLevel(logging.WARNING)
+
+# Seconds that a connection may be idle. Proxies keep theirs for a minute or two; with uvicorn's five, for which Streamlit
+# has no option, a request that came in the very moment of closing was a 502.
+IDLE = 150.0
+setattr(AutoHTTPProtocol, "timeout_keep_alive", property(lambda _: IDLE, lambda *_: None))  # noqa: B010
 
 # Where a proxy that keeps its prefix finds the page; empty without one.
 BASE = (st.get_option("server.baseUrlPath") or "").strip("/")

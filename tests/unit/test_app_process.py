@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from http.client import HTTPConnection
 from pathlib import Path
 
 import jsonschema
@@ -398,6 +399,15 @@ def test_a_wrong_setting_is_one_sentence(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "MANASIGHT_POLL_SECONDS must be a number of seconds above 0, not 'abc'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_idle_connection_outlasts_those_of_proxies(app: str) -> None:
+    connection = HTTPConnection(app.removeprefix("http://"), timeout=30)
+    connection.request("GET", "/ready")
+    connection.getresponse().read()
+    time.sleep(7)  # uvicorn's own limit is five
+    connection.request("GET", "/ready")
+    assert connection.getresponse().status == 200
 
 
 def test_answers_do_not_wait_for_the_clients_acknowledgement(app: str) -> None:
