@@ -40,7 +40,7 @@ def promote(
     Args:
         version: the candidate's version; by default the newest.
         data: the folder of splits to compare on; by default that of the candidate's run.
-        separator: what stands between labels in a folder's name there.
+        separator: what stands between labels in the names of the folders of --data.
         force: promote it even if it is not the better one, for the reason given here. Its file must still be in order.
     """
     if force is not None and not force.strip():
