@@ -62,6 +62,12 @@ format: .venv/installed ## mend style
 lock: .venv/installed ## write the lock files anew from pyproject.toml
 	@requirements/lock.sh
 
-clean: ## remove what was installed, drawn, trained and cached
+clean: ## remove .venv, caches and .manasight: all runs and models of this folder; asks first
+	@if [ -e $(STATE)/mlflow.db ] && [ -z "$(YES)" ]; then \
+	  question="This deletes all runs and models in $(STATE)."; \
+	  [ -t 0 ] || { echo "$$question Say YES=1 to do it without being asked." >&2; exit 1; }; \
+	  read -r -p "$$question Type yes to go on: " answer; \
+	  [ "$$answer" = yes ] || { echo "Nothing was changed." >&2; exit 1; }; \
+	fi
 	rm -rf .venv $(STATE) .pytest_cache .ruff_cache .hypothesis .schemathesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -6,7 +6,8 @@ export COMPOSE_PROJECT_NAME=kubernetes  # the name under which they are kept
 docker/secrets.sh
 umask 077
 mkdir -p k8s/overlays/local/secrets  # an archive of a release has none
+found=kept
 for name in minio mlflow_database postgres; do
-  [ -s "k8s/overlays/local/secrets/$name" ] || cp ".secrets/$COMPOSE_PROJECT_NAME/$name" "k8s/overlays/local/secrets/$name"
+  [ -s "k8s/overlays/local/secrets/$name" ] || { cp ".secrets/$COMPOSE_PROJECT_NAME/$name" k8s/overlays/local/secrets/; found=made; }
 done
-echo "k8s/overlays/local/secrets has the passwords; keep them as long as the cluster's volumes live"
+echo "the passwords in k8s/overlays/local/secrets were $found; keep them as long as the cluster's volumes live"

@@ -1,7 +1,8 @@
 """`manasight experiments`: frozen, finetune and scratch on one split, compared with each other and the original."""
 
 import argparse
-from collections.abc import Iterator, Mapping
+import difflib
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -11,18 +12,23 @@ import pandas as pd
 
 from trainer import fit, pictures, tracking
 from trainer.errors import UserError
-from trainer.evaluate import load_run
+from trainer.evaluate import TrainedRun, load_run
 from trainer.export import evaluation_of, export, register_model
 from trainer.page import Section, save_page
 from trainer.promote import promote
 
 FOLDER = Path(__file__).with_name("experiments")
 NAMES = ("frozen", "finetune", "scratch")
-# What the original project published: 1,894 scans of seven core sets, 50 epochs at 445×312 on an M1 Max.
+# What the original project published, and of which labels: 1,894 scans of seven core sets, 50 epochs at 445×312 on an
+# M1 Max.
 ORIGINAL = {
     "frozen": {"accuracy": 0.945, "precision": 0.902, "recall": 0.874, "minutes": 5.2},
     "finetune": {"accuracy": 0.999, "precision": 0.999, "recall": 0.999, "minutes": 11.2},
     "scratch": {"accuracy": 0.925, "precision": 0.845, "recall": 0.844, "minutes": 11.1},
+}
+ORIGINAL_CLASSES = {
+    *("white", "blue", "black", "red", "green"),
+    *("artifact", "creature", "mana", "planeswalker", "special"),
 }
 FIGURES = ("accuracy", "precision", "recall", "macro_f1", "map", "exact_match", "calibration_error")
 HELP = """Train frozen, finetune and scratch on the same split, compare them and promote the best.
@@ -41,13 +47,13 @@ class Parser(argparse.ArgumentParser):
         Raises:
             UserError: always.
         """
-        raise UserError(f"{message}; see `{self.prog} --help`")
+        raise UserError(f"{message}{' See' if message.endswith('?') else '; see'} `{self.prog} --help`")
 
 
 def main(args: list[str], prog: str = "manasight experiments") -> int:
     """Run and compare the experiments. Returns 0, or the status of a training that was stopped early."""
     parser = Parser(prog=prog, description=HELP, allow_abbrev=False, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="the folder of splits")
+    parser.add_argument("--data", type=Path, metavar="ROOT", help="the folder of splits (required)")
     parser.add_argument("--experiment", default="comparison", metavar="NAME", help="MLflow experiment")
     parser.add_argument(
         "--model.weights",
@@ -57,6 +63,13 @@ def main(args: list[str], prog: str = "manasight experiments") -> int:
     )
     parser.add_argument("--resume", action="store_true", help="keep what is trained already, go on with the rest")
     options, rest = parser.parse_known_args(args)
+    if options.data is None:
+        near = difflib.get_close_matches("--data", [word.partition("=")[0] for word in rest], 1)
+        parser.error(
+            f"there is no option '{near[0]}', did you mean '--data'?"
+            if near
+            else "the folder of splits is required: --data ROOT"
+        )
     commands = {name: command(name, options, rest) for name in NAMES}
     if Path(options.experiment).name != options.experiment:
         raise UserError(f"--experiment '{options.experiment}' names a folder too; give a name without a slash")
@@ -95,9 +108,10 @@ def main(args: list[str], prog: str = "manasight experiments") -> int:
             export(runs[name], register=False)
         folder = tracking.home() / "experiments" / options.experiment
         folder.mkdir(parents=True, exist_ok=True)
-        rows = {name: row(client, run_id) for name, run_id in runs.items()}
+        trained = {name: load_run(run_id) for name, run_id in runs.items()}
+        rows = {name: row(client, run) for name, run in trained.items()}
         winner = max(rows, key=lambda name: rows[name]["val_macro_f1"])
-        table = compare(rows)
+        table = compare(rows, trained[winner].model.classes)
         write(client, folder, table, runs, winner, options)
         print(f"\n{table.to_string(float_format='{:.3f}'.format, na_rep='')}\n\nbest on the validation split: {winner}")
         promote(version=int(register_model(runs[winner], tracking.run_folder(runs[winner]) / "model.onnx")))
@@ -129,24 +143,24 @@ def newest_run(client: mlflow.MlflowClient, experiment: str, name: str) -> mlflo
     return next((run for run in found if (tracking.run_folder(run.info.run_id) / "config.yaml").is_file()), None)
 
 
-def row(client: mlflow.MlflowClient, run_id: str) -> dict[str, Any]:
+def row(client: mlflow.MlflowClient, trained: TrainedRun) -> dict[str, Any]:
     """A run's line in the table: figures of the test split at 0.5, the time that training took, how far it went."""
-    metrics = evaluation_of(load_run(run_id))["metrics"]
-    logged = client.get_run(run_id).data.metrics
+    metrics = evaluation_of(trained)["metrics"]
+    logged = client.get_run(trained.run_id).data.metrics
     return {
         **{name: metrics["test"][name] for name in FIGURES},
         "val_macro_f1": metrics["val"]["macro_f1"],
         "minutes": logged["train_seconds"] / 60,
-        "epochs": len({point.step for point in client.get_metric_history(run_id, "val_macro_f1")}),
-        "run": run_id[:8],
+        "epochs": len({point.step for point in client.get_metric_history(trained.run_id, "val_macro_f1")}),
+        "run": trained.run_id[:8],
     }
 
 
-def compare(rows: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """The table: each experiment with what the original published of it."""
+def compare(rows: Mapping[str, Mapping[str, Any]], classes: Collection[str]) -> pd.DataFrame:
+    """The table: each experiment, of the original's labels with what that published of it."""
     table = pd.DataFrame(rows).T.infer_objects()
-    published = pd.DataFrame(ORIGINAL).T.add_prefix("original_")
-    table = table.join(published)
+    if set(classes) == ORIGINAL_CLASSES:
+        table = table.join(pd.DataFrame(ORIGINAL).T.add_prefix("original_"))
     table["run"] = table.pop("run")
     table.index.name = "experiment"
     return table
@@ -170,13 +184,15 @@ def write(
     pictures.save_bars(table, ("accuracy", "precision", "recall", "minutes"), charts[0])
     pictures.save_epochs(histories, charts[1])
     started = f"frozen and finetune started from {options.weights}"
-    note = (
-        f"Macro averages on the test split at a threshold of 0.5; {started}. Best on the validation split: {winner}. "
-        "The original's figures are of 1,894 scans, its minutes of another machine and of 50 epochs at 445×312."
-    )
+    note = f"Macro averages on the test split at a threshold of 0.5; {started}. Best on the validation split: {winner}."
+    beside = Section("Side by side", "", None, charts[:1])
+    if "original_accuracy" in table:
+        note += " The original's are of 1,894 scans, its minutes of another machine and of 50 epochs at 445×312."
+        beside = Section("Beside the original", "Dark: here; light: as published.", None, charts[:1])
     sections = [
-        Section("Figures", note, table),
-        Section("Beside the original", "Dark: here; light: as published.", None, charts[:1]),
+        # Turned: a dozen figures in a row would not fit on a screen.
+        Section("Figures", note, table.T.rename(index=lambda name: name.replace("_", " "))),
+        beside,
         Section("Epoch by epoch", "Macro F1 on the validation split.", None, charts[1:]),
     ]
     save_page("Three experiments", options.data.resolve().name, sections, folder / "comparison.html")

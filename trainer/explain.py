@@ -76,7 +76,7 @@ def explain(
     ]
     maps = attributions(trained, exported, np.stack([pixels[k] for k, _ in rows]), [index for _, index in rows])
     agreement = correlation(maps["activation map"], maps["LayerGradCam"])
-    titles = [f"{shown[k].name}\n{classes[index]} {probabilities[k, index]:.2f}" for k, index in rows]
+    titles = [f"{'/'.join(shown[k].parts[-2:])}\n{classes[index]} {probabilities[k, index]:.2f}" for k, index in rows]
     target, buffer = out or trained.folder / "explanations.png", io.BytesIO()
     pictures.save_attributions([pixels[k] for k, _ in rows], maps, titles, buffer)
     write_whole(target, buffer.getvalue())

@@ -258,8 +258,6 @@ def fit(data: MultiLabelDataModule, config: Namespace, config_text: str, resumed
     check(config)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     data.setup("fit")
-    if len(data.classes) < 2:
-        raise UserError(f"'{data.root}' has one label, '{data.classes[0]}'; there is nothing to tell it from")
     if not len(data.loader("train", shuffle=True)):
         raise UserError(f"'{data.root / 'train'}' has one image; batch normalisation needs two: add images")
     # Of a small data set too there is something to see.
@@ -299,6 +297,8 @@ def fit(data: MultiLabelDataModule, config: Namespace, config_text: str, resumed
         tracking.remember_run(run.info.run_id)
         print(f"run: {run.info.run_id}", flush=True)  # what resumes it if it is killed at once
         if not resumed:
+            height, width = data.input_size
+            print(f"images become {height}×{width} pixels (height × width); --data.input_size changes it", flush=True)
             _record(data, config, config_text, folder)
         _tell_workers(run.info.run_id, checkpoint)
         trainer = build_trainer(config, folder, run.info.run_id, bool(resumed))

@@ -36,7 +36,8 @@ class Parser(ArgumentParser):
         Raises:
             UserError: always.
         """
-        raise UserError(f"{self._sentence(str(message).strip())}; see `{self.prog} --help`")
+        sentence = self._sentence(str(message).strip())
+        raise UserError(f"{sentence}{' See' if sentence.endswith('?') else '; see'} `{self.prog} --help`")
 
     def _sentence(self, message: str) -> str:
         unknown = re.search(r"[Uu]nrecognized arguments: (\S+)|does not accept option '([^']+)'", message)
@@ -51,6 +52,11 @@ class Parser(ArgumentParser):
             return f"the name given as {found[1]} is not UTF-8; rename it"
         if found := re.search(r"Parser key \"([^\"]+)\":\s+Unable to load config '([^']*)'", message):
             return f"--{found[1]} {found[2]} is no group of options; write --{found[1]}.NAME VALUE"
+        if found := re.search(r"argument (\S+): expected one argument", message):
+            return f"{found[1]} needs a value: {self._option_string_actions[found[1]].help}"
+        if found := re.search(r"arguments are required: (\S+)$", message):
+            option = f"--{found[1]}"
+            return f"name {option if option in self._option_string_actions else found[1]}, which is required"
         wrong = WRONG_TYPE.search(message)
         if wrong:
             kinds = re.findall(r"Expected an? <class '(\w+)'>", wrong["why"])

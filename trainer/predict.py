@@ -30,7 +30,7 @@ FORMATS: dict[str, Callable[[pd.DataFrame], bytes]] = {
 def predict(
     images: str, model: str = "champion", out: Path = Path("predictions.csv"), workers: int | None = None
 ) -> None:
-    """Label images and write a table: file, labels, and the probability of each class.
+    """Label images and write a table: file, labels joined by "-" in one column, and the probability of each class.
 
     Labels are those whose calibrated probability reaches the model's own threshold. Images that cannot be read are
     listed and left out.
@@ -51,14 +51,14 @@ def predict(
     if workers is not None and workers < 1:
         raise UserError(f"--workers {workers} decodes nothing; give 1 or more")
     with found_images(images) as named:
-        classifier = load_model(model)
+        classifier, called = load_model(model)
         table, unreadable = label(named, classifier, workers or cpu_cores())
     if table.empty:
         raise UserError(f"none of the {len(named)} images at '{images}' can be read; the first is {unreadable[0]}")
     write_whole(out, FORMATS[out.suffix.lower()](table))
     if unreadable:
         print(f"left out {len(unreadable)} unreadable images:", *(f"  {line}" for line in unreadable), sep="\n")
-    print(f"{len(table)} images labelled by {classifier.metadata.run_id}\nresults: {out}")
+    print(f"{len(table)} images labelled by {called}\nresults: {out}")
 
 
 def label(named: dict[str, Path], classifier: OnnxClassifier, workers: int) -> tuple[pd.DataFrame, list[str]]:
@@ -136,14 +136,14 @@ def find_images(images: str | Path, called: str | None = None) -> list[Path]:
     return found
 
 
-def load_model(model: str) -> OnnxClassifier:
-    """A model by its file, or the registry's champion.
+def load_model(model: str) -> tuple[OnnxClassifier, str]:
+    """A model by its file, or the registry's champion, and what messages call it.
 
     Raises:
         UserError: if there is none.
     """
     if model != "champion":
-        return OnnxClassifier(Path(model))
+        return OnnxClassifier(Path(model)), model
     from trainer.promote import fetch, find_champion
 
     place = tracking.place()
@@ -153,7 +153,7 @@ def load_model(model: str) -> OnnxClassifier:
         raise UserError(
             f"there is no champion in '{place}' yet; name a file with --model, as in --model models/starter/model.onnx"
         )
-    return fetch(version)
+    return fetch(version), f"{tracking.MODEL_NAME} version {version.version} (champion)"
 
 
 def _read(path: Path, size: tuple[int, int]) -> np.ndarray | str:

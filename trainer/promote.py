@@ -40,7 +40,7 @@ def promote(
     Args:
         version: the candidate's version; by default the newest.
         data: the folder of splits to compare on; by default that of the candidate's run.
-        separator: what stands between the labels in the names of that folder's.
+        separator: what stands between labels in the names of the folders of --data.
         force: promote it even if it is not the better one, for the reason given here. Its file must still be in order.
     """
     if force is not None and not force.strip():
@@ -62,30 +62,30 @@ def promote(
         if new.metadata.classes != old.metadata.classes:
             raise UserError(
                 f"version {candidate.version} knows {', '.join(new.metadata.classes)}, champion {champion.version} "
-                f"{', '.join(old.metadata.classes)}; they cannot be compared: promote with --force REASON if that is "
-                "meant"
+                f"{', '.join(old.metadata.classes)}; they cannot be compared: if that is meant, promote with a "
+                "reason, as in --force 'new labels'"
             )
         if data is None:
             split = load_run(new.metadata.run_id).data.folder("test")
         else:
             split = MultiLabelImageFolder(data / "test", separator=separator, classes=new.metadata.classes)
         found = compare(answers(new, split), answers(old, split), split.targets.numpy() > 0.5)
-        reason = f"{describe(found)} of version {champion.version} on {len(split)} images"
+        reason = f"{describe(found, candidate.version, champion.version)} on {len(split)} images"
         if not found.difference > 0:
-            print(f"version {champion.version} stays champion: {reason} is not better")
+            print(f"{reason}: version {champion.version} stays champion")
             return
     record(client, candidate, champion, reason)
     client.set_registered_model_alias(name, ALIAS, candidate.version)
     print(f"{name} version {candidate.version} is the champion: {reason}")
 
 
-def describe(found: Comparison) -> str:
-    """A comparison as the beginning of a sentence."""
+def describe(found: Comparison, candidate: str, champion: str) -> str:
+    """A comparison of two versions as the beginning of a sentence."""
     low, high = found.interval
-    beyond = "worse beyond noise" if high < 0 else "better beyond noise" if low > 0 else "within noise"
+    word = "better than" if found.difference > 0 else "worse than" if found.difference < 0 else "as good as"
     return (
-        f"macro F1 {found.new:.4f} ({beyond}: difference {found.difference:+.4f}, "
-        f"95 % from {low:+.4f} to {high:+.4f}) against {found.old:.4f}"
+        f"version {candidate} (macro F1 {found.new:.3f}) is {word} champion version {champion} ({found.old:.3f}) "
+        f"{'within' if low <= 0 <= high else 'beyond'} noise (difference from {low:+.3f} to {high:+.3f} at 95 %)"
     )
 
 

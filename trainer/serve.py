@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import requests
@@ -15,8 +16,8 @@ import requests
 from trainer.errors import UserError
 from trainer.home import make_home
 
-# Seconds that a server may take to answer, and to end once it is asked to.
-START, STOP = 120, 10
+# Seconds that a server may take to answer, the app to take over the champion, and a server to end once it is asked to.
+START, CHAMPION, STOP = 120, 20, 10
 # The ports' options, and what `make demo` takes in their place.
 PORTS = ("--port (make demo: PORT=…)", "--mlflow_port (make demo: MLFLOW_PORT=…)")
 # What stands for every address of this machine → where this machine itself asks.
@@ -46,7 +47,7 @@ def serve(port: int = 8501, mlflow_port: int = 5000, address: str = "127.0.0.1",
     home = make_home().resolve()
     host = WILDCARDS.get(address, address)
     host = f"[{host}]" if ":" in host else host
-    here = f"http://{host}:{mlflow_port}"
+    page, here = f"http://{host}:{port}", f"http://{host}:{mlflow_port}"
     mlflow = [
         *("-m", "mlflow", "server", "--host", address, "--port", str(mlflow_port), "--workers", "1"),
         *("--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}"),
@@ -64,14 +65,15 @@ def serve(port: int = 8501, mlflow_port: int = 5000, address: str = "127.0.0.1",
         quiet["MLFLOW_SERVER_ALLOWED_HOSTS"] = os.environ.get("MLFLOW_SERVER_ALLOWED_HOSTS") or own
     servers = [
         (mlflow, home / "mlflow.log", quiet, f"{here}/health"),
-        (app, home / "app.log", {"MLFLOW_TRACKING_URI": here}, f"http://{host}:{port}/ready"),
+        (app, home / "app.log", {"MLFLOW_TRACKING_URI": here}, f"{page}/ready"),
     ]
     running: list[subprocess.Popen] = []
     try:
-        for command, log, environment, _ in servers:
+        # One after the other: the app looks for a champion once it is there, and then for half a minute not again.
+        for command, log, environment, url in servers:
             running.append(start(command, log, environment))
-        for process, (_, log, _, url) in zip(running, servers, strict=True):
-            wait_until_ready(process, log, url)
+            wait_until_ready(running[-1], log, url)
+        wait_for_champion(page, here)
         shown = "localhost" if host == "127.0.0.1" else host
         print(f"app     http://{shown}:{port}   (log: {home / 'app.log'})")
         print(f"MLflow  http://{shown}:{mlflow_port}/#/experiments   (log: {home / 'mlflow.log'})")
@@ -132,6 +134,20 @@ def wait_until_ready(process: subprocess.Popen, log: Path, url: str) -> None:
         except requests.RequestException:
             time.sleep(0.2)
     raise UserError(f"{url} did not answer within {START} seconds; see '{log}'")
+
+
+def wait_for_champion(page: str, mlflow: str) -> None:
+    """Wait until the app serves the champion, if there is one; not for long, because it may refuse it."""
+    name = os.environ.get("MANASIGHT_MODEL_NAME") or "manasight"  # without MLflow, which takes seconds to import
+    asked = f"{mlflow}/api/2.0/mlflow/registered-models/alias"
+    deadline = time.monotonic() + CHAMPION
+    while time.monotonic() < deadline:
+        with suppress(requests.RequestException):
+            found = requests.get(asked, {"name": name, "alias": "champion"}, timeout=2)
+            served = requests.get(f"{page}/api/model", timeout=2).json()
+            if not found.ok or found.json()["model_version"]["version"] == served.get("version"):
+                return
+        time.sleep(0.2)
 
 
 def stop(running: list[subprocess.Popen]) -> None:

@@ -15,6 +15,7 @@ import mlflow
 import requests
 from filelock import FileLock
 from mlflow.exceptions import MlflowException
+from mlflow.utils.logging_utils import disable_logging
 from sqlalchemy.exc import SQLAlchemyError
 
 from trainer.errors import UserError
@@ -45,7 +46,9 @@ def connect() -> mlflow.MlflowClient:
     if not os.environ.get("MANASIGHT_DEBUG"):
         # What goes wrong is raised as well, and said in one sentence.
         logging.getLogger("mlflow").setLevel(logging.CRITICAL)
+        disable_logging()  # what it prints past its log, as that a model has other versions
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
         with alone:
             mlflow.set_tracking_uri(uri)

@@ -64,13 +64,16 @@ def test_missing_data_is_named(capsys, tmp_path):
     error = sentence(capsys, "fit", "--data.root", tmp_path / "cards", "--model.weights", "none")
     assert f"there is no folder '{tmp_path / 'cards'}'" in error
     (tmp_path / "cards").mkdir()
+    assert "has no label folders" in sentence(capsys, "fit", "--data.root", tmp_path / "cards")
+    (tmp_path / "cards" / "red").mkdir()
     assert "manasight data split" in sentence(capsys, "fit", "--data.root", tmp_path / "cards")
 
 
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        ("fit", "required: data.root"),
+        ("fit", "name --data.root, which is required; see `manasight fit --help`"),
+        ("promote --force", "--force needs a value: promote it even if it is not the better one, for the reason given"),
         ("fit --data.rot x", "there is no option '--data.rot', did you mean '--data.root'?"),
         ("fit --data.root x --data.input_size 64x64", "takes a list in brackets, as in [224,160], not '64x64'"),
         ("fit --data.root x --data.workers -1", "workers -1 makes no sense"),
@@ -96,7 +99,7 @@ def test_missing_data_is_named(capsys, tmp_path):
         ("fit --data.root x --model.weights none", "there is no folder 'x'; name one that `manasight data split` made"),
         ("data describe caf\udce9", "the name given as root is not UTF-8; rename it"),
         ("fit --data.root caf\udce9", "the name given as data.root is not UTF-8; rename it"),
-        ("data demo x --cout 20", "did you mean '--count'?"),
+        ("data demo x --cout 20", "did you mean '--count'? See `manasight data demo --help`"),
         ("data split x y --mode move", "--mode takes one of 'copy', 'link', not 'move'"),
         ("data split x x/y", "would become part of itself"),
         ("data split x y --separator=", "the separator is empty"),
@@ -182,7 +185,9 @@ def test_a_disk_full_of_a_new_database_is_no_broken_one(capsys, monkeypatch, tmp
 def test_one_label_is_too_few(capsys, make_images):
     for part in ("train", "val", "test"):
         root = make_images(f"cards/{part}", {"red": 1}).parent
-    assert "there is nothing to tell it from" in sentence(capsys, "fit", "--data.root", root, "--model.weights", "none")
+    says = "has one label, 'red'; there is nothing to tell it from"
+    assert says in sentence(capsys, "fit", "--data.root", root, "--model.weights", "none")
+    assert says in sentence(capsys, "data", "split", root / "train", root.with_name("out"))
 
 
 def test_a_tracking_server_that_is_away_is_named_within_seconds(capsys, monkeypatch):

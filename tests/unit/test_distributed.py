@@ -77,6 +77,7 @@ def test_a_lost_worker_is_replaced_and_the_training_goes_on(home, data, find_por
     (run,) = runs()
     assert run.info.status == "FINISHED"
     assert output.count(f"run: {run.info.run_id}") == 3  # the first worker, and twice more
+    assert output.count("images become") == 1
     state = torch.load(last, weights_only=False)
     assert state["epoch"] == 3
     assert state["global_step"] == 4 * 9  # 144 images, 8 for each of two workers

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
-from trainer import tracking
+from trainer import pictures, tracking
 from trainer.cli import main
-from trainer.comparison import command, resumable
+from trainer.comparison import command, compare, resumable
+from trainer.data.cards.demo import LABEL_SETS
 from trainer.explain import correlation
 from trainer.network import MultiLabelResNet
 
@@ -39,7 +40,7 @@ def test_a_stop_between_two_trainings_says_how_to_go_on(capsys):
     assert "stopped; go on with all of it: manasight experiments --resume" in capsys.readouterr().out
 
 
-def test_three_runs_a_table_and_a_winner(data, tmp_path, capsys):
+def test_three_runs_a_table_and_a_winner(data, tmp_path, capsys, monkeypatch):
     assert experiments(data) == 0
     printed = capsys.readouterr().out
     client = tracking.connect()
@@ -53,7 +54,7 @@ def test_three_runs_a_table_and_a_winner(data, tmp_path, capsys):
 
     folder = tmp_path / "home" / "experiments" / "comparison"
     table = pd.read_csv(folder / "comparison.csv", index_col="experiment")
-    assert table.loc["finetune", "original_accuracy"] == 0.999
+    assert not [name for name in table if "original" in name]  # it had other labels
     for name, run in runs.items():
         assert run.info.status == "FINISHED"
         assert table.loc[name, "macro_f1"] == pytest.approx(run.data.metrics["test_macro_f1"], abs=1e-4)
@@ -62,6 +63,7 @@ def test_three_runs_a_table_and_a_winner(data, tmp_path, capsys):
         assert {"comparison/comparison.csv", "comparison/comparison.html"} <= logged
     page = (folder / "comparison.html").read_text()
     assert page.count("data:image/png;base64,") == 2
+    assert "original" not in page
     assert "resnet18.pth" in page
 
     # The winner on the validation split, and it alone, is registered and champion.
@@ -79,9 +81,12 @@ def test_three_runs_a_table_and_a_winner(data, tmp_path, capsys):
     assert experiments(data, "--resume", "--trainer.max_epochs=3") == 1
     assert "began with --trainer.max_epochs 1, not 3" in capsys.readouterr().err
 
-    # Where the winner looks.
+    # Where the winner looks; every label has a 000.png.
+    titles, save = [], pictures.save_attributions
+    monkeypatch.setattr(pictures, "save_attributions", lambda *a: (titles.extend(a[2]), save(*a)))
     assert main(["explain", "--run", runs[winner].info.run_id, "--count", "2", "--labels", "red"]) == 0
     assert "over 2 maps" in capsys.readouterr().out
+    assert titles[0].startswith("blue/000.png\n")
     figures = client.get_run(runs[winner].info.run_id).data.metrics
     assert figures["explanation_agreement"] > 0.999
     (logged,) = client.list_artifacts(runs[winner].info.run_id, "explanations")
@@ -94,7 +99,6 @@ def test_three_runs_a_table_and_a_winner(data, tmp_path, capsys):
     ("more", "says"),
     [
         (["--trainer.max_epoks=3"], "did you mean '--trainer.max_epochs'?"),
-        (["--dat", "x"], "ambiguous option: --dat"),
         (["--data.batch_size=0"], "batch_size 0 is too small"),
         (["--data.root=nowhere"], "there is no folder 'nowhere'"),
         (["--trainer.max_epochs=0"], "--trainer.max_epochs 0 is out of range"),
@@ -111,9 +115,26 @@ def test_a_mistake_shows_before_any_training(data, tmp_path, capsys, more, says)
     assert not (tmp_path / "home" / "runs").exists()
 
 
-def test_data_must_be_named(capsys):
-    assert main(["experiments"]) == 1
-    assert "required: --data" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "the folder of splits is required: --data ROOT; see"),
+        (["--dat", "x"], "there is no option '--dat', did you mean '--data'? See"),
+        (["--seed=1"], "the folder of splits is required: --data ROOT; see"),
+    ],
+)
+def test_data_must_be_named(capsys, words, says):
+    assert main(["experiments", *words]) == 1
+    assert says in capsys.readouterr().err
+
+
+def test_only_the_originals_labels_are_compared_with_the_original(tmp_path):
+    rows = {"finetune": {"accuracy": 0.9, "precision": 0.8, "recall": 0.7, "minutes": 3.0, "run": "01234567"}}
+    of_cards = {label for name in LABEL_SETS for label in name.split("-")}
+    assert compare(rows, sorted(of_cards)).loc["finetune", "original_accuracy"] == 0.999
+    table = compare(rows, ["indoors", "cat"])
+    assert table.columns.tolist() == [*rows["finetune"]]
+    pictures.save_bars(table, ("accuracy", "minutes"), tmp_path / "bars.png")
 
 
 def test_maps_that_are_proportional_agree_and_others_do_not():

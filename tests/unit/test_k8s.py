@@ -176,9 +176,11 @@ def test_settings_that_differ_from_compose_are_found(copy):
 def test_secrets_are_made_once_and_ignored_by_git(tmp_path):
     subprocess.run(["git", "clone", "--quiet", "--no-local", "--depth=1", ROOT, tmp_path / "clone"], check=True)
     clone = tmp_path / "clone"
-    first = [
-        subprocess.run(["k8s/secrets.sh"], cwd=clone, check=True, capture_output=True) and read(clone) for _ in "ab"
-    ]
+    first = []
+    for said in ("made", "kept"):
+        done = subprocess.run(["k8s/secrets.sh"], cwd=clone, check=True, capture_output=True, text=True)
+        assert f"were {said};" in done.stdout
+        first.append(read(clone))
     assert first[0] == first[1]
     assert all(len(value) >= 16 for value in first[0])
     status = subprocess.run(["git", "status", "--porcelain"], cwd=clone, check=True, capture_output=True, text=True)

@@ -1,8 +1,11 @@
 """What the Makefile hands on to scripts and programs."""
 
 import os
+import pty
 import subprocess
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,3 +33,23 @@ def test_images_made_for_a_closed_network_are_taken(tmp_path: Path) -> None:
     (tmp_path / "manasight/airgap").mkdir(parents=True)
     (tmp_path / "manasight/airgap/images.env").write_text("PYTHON_IMAGE=python:3\nIMAGENET ?= none\n")
     assert {"PYTHON_IMAGE=python:3", "IMAGENET=none"} <= set(exported(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("settings", "typed", "gone"),
+    [([], None, False), ([], b"no\n", False), ([], b"yes\n", True), (["YES=1"], None, True)],
+)
+def test_runs_and_models_are_only_deleted_by_who_means_it(tmp_path: Path, settings, typed, gone) -> None:
+    database = tmp_path / ".manasight/mlflow.db"
+    database.parent.mkdir()
+    database.touch()
+    ours, theirs = pty.openpty()
+    if typed:
+        os.write(ours, typed)
+    stdin = theirs if typed else subprocess.DEVNULL
+    command = ["make", "-f", ROOT / "Makefile", "-I", ROOT, "clean", *settings]
+    done = subprocess.run(command, cwd=tmp_path, stdin=stdin, capture_output=True, text=True, timeout=60)
+    os.close(ours)
+    os.close(theirs)
+    assert (done.returncode == 0, database.exists()) == (gone, not gone)
+    assert ("deletes all runs and models" in done.stderr) == (not settings)

@@ -11,6 +11,9 @@ import psutil
 import pytest
 import requests
 
+from trainer import tracking
+from trainer.export import register_model
+
 pytestmark = pytest.mark.slow
 
 
@@ -26,6 +29,16 @@ def start(home: Path, model: Path, port: int, mlflow_port: int, address: str = "
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def printed_addresses(process: subprocess.Popen) -> str:
+    """What it prints until both pages are there."""
+    printed = ""
+    for line in process.stdout:
+        printed += line
+        if "Ctrl-C" in line:
+            break
+    return printed
 
 
 @pytest.mark.parametrize(
@@ -45,11 +58,7 @@ def test_both_pages_answer_and_both_stop(tmp_path, tiny_model, find_port, sign, 
     model.write_bytes(tiny_model())
     port, mlflow_port = find_port(), find_port()
     process = start(tmp_path / "home", model, port, mlflow_port, address)
-    printed = ""
-    for line in process.stdout:
-        printed += line
-        if "Ctrl-C" in line:
-            break
+    printed = printed_addresses(process)
     addresses = [f"http://{shown}:{number}" for number in (port, mlflow_port)]
     assert re.findall(r"http://[^/ ]+", printed) == addresses, process.stderr.read()
     assert requests.get(f"http://{asked}:{port}/ready", timeout=10).ok
@@ -63,6 +72,25 @@ def test_both_pages_answer_and_both_stop(tmp_path, tiny_model, find_port, sign, 
     assert "Traceback" not in process.stderr.read()
     _, alive = psutil.wait_procs(children, timeout=5)
     assert not alive
+
+
+@pytest.mark.parametrize(("digest", "served"), [(None, "1"), ("0" * 64, None)])  # a wrong one is refused by the app
+def test_the_champion_is_there_as_soon_as_the_addresses_are(home, tmp_path, tiny_model, find_port, digest, served):
+    model = tmp_path / "model.onnx"
+    model.write_bytes(tiny_model())
+    client = tracking.connect()
+    run = client.create_run(tracking.experiment_id(client, "manasight"))
+    version = register_model(run.info.run_id, model)
+    client.set_registered_model_alias("manasight", "champion", version)
+    if digest:
+        client.set_model_version_tag("manasight", version, "manasight.sha256", digest)
+    process = start(home, model, port := find_port(), find_port())
+    try:
+        assert "Ctrl-C" in printed_addresses(process)
+        assert requests.get(f"http://127.0.0.1:{port}/api/model", timeout=10).json()["version"] == served
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def test_a_server_that_fails_is_named_and_the_other_stopped(tmp_path, tiny_model, find_port):

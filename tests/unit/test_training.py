@@ -67,6 +67,8 @@ def only_run() -> mlflow.entities.Run:
 
 def test_from_folder_to_champion(home, data, capsys):
     assert main(arguments(data, name="first")) == 0
+    said = "images become 48×36 pixels (height × width); --data.input_size changes it\n"
+    assert said in capsys.readouterr().out
     run = only_run()
     folder = home / "runs" / run.info.run_id
 
@@ -132,7 +134,7 @@ def test_from_folder_to_champion(home, data, capsys):
     assert main(["predict", str(data / "test")]) == 0
     printed = capsys.readouterr().out
     assert "left out 1 unreadable images" in printed
-    assert "48 images labelled" in printed
+    assert "48 images labelled by manasight version 1 (champion)" in printed
     table = pd.read_csv("predictions.csv")
     right = [set(row.labels.split("-")) == set(Path(row.file).parent.name.split("-")) for row in table.itertuples()]
     assert np.mean(right) > 0.8
@@ -161,7 +163,7 @@ def test_only_a_better_model_is_promoted(home, data, capsys):
     promote()
     printed = capsys.readouterr().out
     assert "version 1 stays champion" in printed
-    assert "worse beyond noise" in printed
+    assert "is worse than champion version 1" in printed
     assert client.get_model_version_by_alias("manasight", "champion").version in (1, "1")
 
     promote(version=2, force="to see it beaten")
@@ -169,7 +171,7 @@ def test_only_a_better_model_is_promoted(home, data, capsys):
     promote(version=1)
     assert client.get_model_version_by_alias("manasight", "champion").version in (1, "1")
     reason = client.get_model_version("manasight", "1").tags["manasight.promoted"]
-    assert "against" in reason
+    assert "is better than champion version 2" in reason
 
     with pytest.raises(UserError, match="no version 7"):
         promote(version=7)

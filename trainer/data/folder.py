@@ -151,6 +151,8 @@ class MultiLabelImageFolder(VisionDataset):
             hint = "images must lie directly in a label folder" if nested else "fill or remove them"
             raise UserError(f"no images in {_names(path.name for path in empty)} of '{folder}'; {hint}")
         found = sorted({label for labels in label_sets.values() for label in labels})
+        if classes is None and len(found) < 2:
+            raise UserError(f"'{folder}' has one label, '{found[0]}'; there is nothing to tell it from: add another")
         self.classes = list(classes) if classes is not None else found
         _check_same_classes(found, self.classes, folder)
         self.class_to_idx = {label: index for index, label in enumerate(self.classes)}

@@ -14,7 +14,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from trainer.data.augment import Augmentation
-from trainer.data.folder import SPLITS, MultiLabelImageFolder
+from trainer.data.folder import SPLITS, MultiLabelImageFolder, label_folders
 from trainer.data.image import load_rgb, resize
 from trainer.data.survey import channel_statistics
 from trainer.errors import UserError
@@ -153,6 +153,7 @@ class MultiLabelDataModule(lightning.LightningDataModule):
             if not self.root.is_dir():
                 raise UserError(f"there is no folder '{self.root}'; name one that `manasight data split` made")
             if not path.is_dir():
+                label_folders(self.root, self.separator)  # or there is nothing to split either
                 raise UserError(
                     f"there is no '{path}'; data needs the folders {', '.join(SPLITS)}: make them with "
                     f"`manasight data split {self.root} <new folder>`"
