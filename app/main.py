@@ -25,8 +25,8 @@ logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(messag
 for noisy in ("streamlit", "urllib3"):
     logging.getLogger(noisy).setLevel(logging.WARNING)
 
-# Seconds that a connection may be idle. Proxies keep theirs for a minute or two; with uvicorn's five, for which there is no
-# option in Streamlit, a request that came in the very moment of closing was a 502.
+# Seconds that a connection may be idle. Proxies keep theirs for a minute or two; uvicorn gives up after five, and the
+# request that comes in that moment is a 502. Streamlit has no option for it.
 IDLE = 150.0
 setattr(AutoHTTPProtocol, "timeout_keep_alive", property(lambda _: IDLE, lambda *_: None))  # noqa: B010
 
