@@ -9,17 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
-import imagehash
 import numpy as np
 from tqdm import tqdm
 
+from trainer.data.alike import ALIKE_BITS, fingerprint, group_alike
 from trainer.data.folder import SPLITS, MultiLabelImageFolder, label_folders
 from trainer.data.image import load_named
 from trainer.data.staging import staged_folder
 from trainer.errors import UserError
-
-# Of 256 hash bits: on 564 card scans a smaller, recompressed copy differs in at most 16, another card in at least 35.
-ALIKE_BITS = 20
 
 
 def split(
@@ -34,7 +31,7 @@ def split(
 ) -> None:
     """Split `root/<label>-<label>/*` into `out/{train,val,test}/<label>-<label>/*`, stratified by label set.
 
-    Images that look alike (a difference hash within a few bits) stay in one split, so that the test set is honest.
+    Images that look alike (`trainer/data/alike.py` says when) stay in one split, so that the test set is honest.
 
     Args:
         root: the labelled images.
@@ -82,28 +79,15 @@ def near_duplicates(paths: Sequence[Path], bits: int) -> np.ndarray:
 
     Args:
         paths: `N` image files.
-        bits: images are linked if their 256-bit difference hashes differ in at most this many bits.
+        bits: how many of 256 hash bits may differ, as in `group_alike`.
 
     Returns:
-        int32 `[N]`: the group of each image; linked images, also over a third, share one.
+        int32 `[N]`: the group of each image.
     """
     with ThreadPoolExecutor() as pool:
-        hash_image = lambda path: imagehash.dhash(load_named(path, (64, 64)), hash_size=16).hash.ravel()  # noqa: E731
-        hashes = list(tqdm(pool.map(hash_image, paths), total=len(paths), desc="comparing", unit="image", disable=None))
-    return group_alike(hashes, bits)
-
-
-def group_alike(hashes: Sequence[np.ndarray], bits: int) -> np.ndarray:
-    """Group hashes, `N` of bool `[256]`, that differ in at most so many bits: int32 `[N]`, as `near_duplicates`."""
-    # Equal ones first, and groups in place of pairs: thousands of look-alikes have millions of pairs.
-    packed, which = np.unique(np.packbits(np.array(hashes), axis=1).view(np.uint64), axis=0, return_inverse=True)
-    groups = np.arange(len(packed), dtype=np.int32)
-    for index, one in enumerate(packed):
-        distance = np.bitwise_count(packed[index:] ^ one).sum(axis=1)
-        linked = np.unique(groups[index:][distance <= bits])
-        if len(linked) > 1:
-            groups[np.isin(groups, linked)] = linked[0]
-    return groups[which.ravel()]
+        found = pool.map(lambda path: fingerprint(load_named(path)), paths)
+        fingerprints = list(tqdm(found, "comparing", len(paths), unit="image", disable=None))
+    return group_alike(fingerprints, bits)
 
 
 def assign(
