@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import tracemalloc
 from collections import Counter
 from pathlib import Path
@@ -90,6 +91,26 @@ def test_near_duplicates_stay_in_one_split(tmp_path):
     assert len(set(home.values())) == 3
     for number in range(10):
         assert home[f"red-{number}.png"] == home[f"red-{number}-small.jpg"]
+
+
+def test_near_duplicates_with_different_labels_are_told(tmp_path, capsys):
+    root = make_textured(tmp_path / "all", {"red": 10, "blue": 10})
+    split(root, tmp_path / "before")
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    shutil.copy(root / "red" / "red-7.png", root / "blue" / "copy.png")
+    split(root, tmp_path / "out")
+    _, told, _ = capsys.readouterr().out.splitlines()
+    assert told.startswith("different labels in 1 group of near duplicates, as 'blue/copy.png' and 'red/red-7.png'; `")
+
+
+def test_near_duplicates_that_distort_the_split_are_told(tmp_path, capsys):
+    root = make_textured(tmp_path / "all", {"red": 20})
+    for number in range(20):
+        shutil.copy(root / "red" / "red-0.png", root / "red" / f"copy-{number}.png")
+    split(root, tmp_path / "out", (0.2, 0.4, 0.4))
+    counts, told, _ = capsys.readouterr().out.splitlines()
+    assert counts.startswith("train 21, ")
+    assert told.startswith("without near duplicates it would be 8, 16, 16 images; `")
 
 
 def test_near_duplicates_are_linked_over_a_third(tmp_path):

@@ -71,6 +71,9 @@ def split(
     together = len(dataset) - len(set(groups.tolist()))
     counts = ", ".join(f"{name} {parts.count(part)}" for part, name in enumerate(SPLITS))
     print(f"{counts} images; {together} near duplicates kept together")
+    freely = assign(dataset.label_sets, range(len(dataset)), fractions, seed)
+    if note := _what_groups_did(dataset, groups.tolist(), parts, freely):
+        print(f"{note}; `manasight data describe --check` lists look-alikes, --near_duplicate_bits -1 ignores them")
     print(f"results: {out}")
 
 
@@ -123,6 +126,27 @@ def assign(
             for index in indices:
                 parts[index] = part
     return parts
+
+
+def _what_groups_did(
+    dataset: MultiLabelImageFolder, groups: Sequence[int], parts: Sequence[int], freely: Sequence[int]
+) -> str:
+    """Say where look-alikes have different labels, or move over 5% of the images from what `freely` had assigned."""
+    notes = []
+    first: dict[int, int] = {}
+    at_odds: dict[int, int] = {}  # per group its first image, and the next with other labels
+    for index, group in enumerate(groups):
+        one = first.setdefault(group, index)
+        if dataset.label_sets[index] != dataset.label_sets[one]:
+            at_odds.setdefault(one, index)
+    if at_odds:
+        names = [Path(dataset.samples[index][0]).relative_to(dataset.root) for index in next(iter(at_odds.items()))]
+        count = f"{len(at_odds)} group{'s' * (len(at_odds) > 1)} of near duplicates"
+        notes.append(f"different labels in {count}, as '{names[0]}' and '{names[1]}'")
+    sizes, free_sizes = ([given.count(part) for part in range(len(SPLITS))] for given in (parts, freely))
+    if max(abs(size - free) for size, free in zip(sizes, free_sizes, strict=True)) > 0.05 * len(parts):
+        notes.append(f"without near duplicates it would be {', '.join(map(str, free_sizes))} images")
+    return "; ".join(notes)
 
 
 def _check_every_class(staging: Path, root: Path, classes: list[str], separator: str) -> None:
