@@ -2,16 +2,19 @@
 
 import os
 import re
+import shutil
 import tracemalloc
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
 from trainer.cli import main
-from trainer.data.split import assign, group_alike, near_duplicates, split
+from trainer.data.alike import Fingerprint, fingerprint, group_alike
+from trainer.data.describe import examine
+from trainer.data.split import assign, near_duplicates, split
 from trainer.errors import UserError
 
 
@@ -30,6 +33,29 @@ def make_textured(root: Path, folders: dict[str, int]) -> Path:
         for number in range(count):
             textured(root / folder / f"{folder}-{number}.png", seed=1000 * base + number)
     return root
+
+
+def drawn(kind: str, rng: np.random.Generator) -> Image.Image:
+    """Shapes of one colour on another: the hash of most is nearly all zeros."""
+    ground, colour = (tuple(rng.integers(0, 256, 3).tolist()) for _ in range(2))
+    image = Image.new("RGB", (64, 64), ground)
+    draw = ImageDraw.Draw(image)
+    if kind == "circle":
+        radius = int(rng.integers(8, 22))
+        x, y = rng.integers(radius, 64 - radius, 2).tolist()
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+        return image
+    step = int(rng.integers(4, 16))
+    for top in range(0, 64, step):
+        for left in range(0, 64, step):
+            if (top // step + (left // step if kind == "checkers" else 0)) % 2:
+                draw.rectangle((left, top, left + step - 1, top + step - 1), fill=colour)
+    return image
+
+
+def hashed(hashes: np.ndarray) -> list[Fingerprint]:
+    """Fingerprints with these hashes, bool `[N, 256]`, of pictures whose thumbnails are the same."""
+    return [Fingerprint(one, np.zeros((12, 12, 3), np.uint8)) for one in hashes]
 
 
 def files(root: Path) -> dict[str, list[str]]:
@@ -67,12 +93,84 @@ def test_near_duplicates_stay_in_one_split(tmp_path):
         assert home[f"red-{number}.png"] == home[f"red-{number}-small.jpg"]
 
 
+def test_near_duplicates_with_different_labels_are_told(tmp_path, capsys):
+    root = make_textured(tmp_path / "all", {"red": 10, "blue": 10})
+    split(root, tmp_path / "before")
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    shutil.copy(root / "red" / "red-7.png", root / "blue" / "copy.png")
+    split(root, tmp_path / "out")
+    _, told, _ = capsys.readouterr().out.splitlines()
+    assert told.startswith("different labels in 1 group of near duplicates, as 'blue/copy.png' and 'red/red-7.png'; `")
+
+
+def test_near_duplicates_that_distort_the_split_are_told(tmp_path, capsys):
+    root = make_textured(tmp_path / "all", {"red": 20})
+    for number in range(20):
+        shutil.copy(root / "red" / "red-0.png", root / "red" / f"copy-{number}.png")
+    split(root, tmp_path / "out", (0.2, 0.4, 0.4))
+    counts, told, _ = capsys.readouterr().out.splitlines()
+    assert counts.startswith("train 21, ")
+    assert told.startswith("without near duplicates it would be 8, 16, 16 images; `")
+
+
 def test_near_duplicates_are_linked_over_a_third(tmp_path):
     first = textured(tmp_path / "a.png", 1)
     first.resize((120, 168)).save(tmp_path / "b.jpg", quality=50)
     textured(tmp_path / "c.png", 2)
     groups = near_duplicates([tmp_path / name for name in ("a.png", "b.jpg", "c.png")], bits=20)
     assert groups[0] == groups[1] != groups[2]
+
+
+def test_plain_pictures_of_different_shapes_are_not_alike(tmp_path):
+    rng = np.random.default_rng(0)
+    for kind in ("circle", "stripes", "checkers"):
+        (tmp_path / "all" / kind).mkdir(parents=True)
+        for number in range(60):
+            drawn(kind, rng).save(tmp_path / "all" / kind / f"{kind}-{number}.png")
+    split(tmp_path / "all", tmp_path / "out")
+    for part, wanted in (("train", 42), ("val", 9), ("test", 9)):
+        counts = Counter(name.partition("-")[0] for name in files(tmp_path / "out")[part])
+        assert counts == {kind: pytest.approx(wanted, abs=1) for kind in ("circle", "stripes", "checkers")}
+
+
+def test_shapes_that_differ_only_in_colour_are_not_alike():
+    groups = []
+    for colour in ("red", "orange", "blue", "black"):
+        image = Image.new("RGB", (200, 200), "white")
+        ImageDraw.Draw(image).ellipse((50, 50, 150, 150), fill=colour)
+        groups.append(fingerprint(image))
+    assert len(set(group_alike(groups, 20).tolist())) == 4
+
+
+@pytest.mark.parametrize("kind", ["circle", "stripes", "checkers", "textured"])
+def test_copies_are_alike(tmp_path, kind):
+    if kind == "textured":
+        original = textured(tmp_path / "a.png", 0)
+    else:
+        original = drawn(kind, np.random.default_rng(1)).resize((240, 240), Image.Resampling.NEAREST)
+    width, height = original.size
+    original.save(tmp_path / "copy.png")
+    original.save(tmp_path / "a.jpg", quality=60)
+    original.resize((width // 2, height // 2)).save(tmp_path / "half.jpg", quality=75)
+    original.resize((width * 2, height * 2)).save(tmp_path / "double.png")
+    if kind == "textured":  # a brighter or cropped plain picture may well be another
+        ImageEnhance.Brightness(original).enhance(1.2).save(tmp_path / "brighter.png")
+        ImageEnhance.Brightness(original).enhance(0.8).save(tmp_path / "darker.png")
+        original.crop((1, 1, width - 1, height - 1)).save(tmp_path / "cropped.png")
+    copies = [original, *(Image.open(path).convert("RGB") for path in tmp_path.iterdir())]
+    assert set(group_alike([fingerprint(copy) for copy in copies], 20).tolist()) == {0}
+
+
+def test_describe_finds_no_look_alikes_across_the_splits(tmp_path):
+    (tmp_path / "all" / "red").mkdir(parents=True)
+    for number in range(30):  # a crop's hash differs in about as many bits as are allowed
+        image = textured(tmp_path / "all" / "red" / f"{number}.jpg", number, (520, 520))
+        cut = 9 + number % 4
+        image.crop((cut, cut, 520 - cut, 520 - cut)).save(tmp_path / "all" / "red" / f"{number}-cropped.jpg")
+    split(tmp_path / "all", tmp_path / "out")
+    report, _ = examine(tmp_path / "out")
+    assert len(report["look_alikes"]) > 5
+    assert all(len({name.partition("/")[0] for name in group}) == 1 for group in report["look_alikes"])
 
 
 def test_any_hashes_are_grouped_as_links_over_thirds_say():
@@ -83,7 +181,7 @@ def test_any_hashes_are_grouped_as_links_over_thirds_say():
     for _ in range(9):  # over 2, 4, … 512 others
         links = links.astype(int) @ links > 0
 
-    groups = group_alike(hashes, 20)
+    groups = group_alike(hashed(hashes), 20)
     assert ((groups[:, None] == groups[None]) == links).all()
     assert groups.dtype == np.int32
 
@@ -95,7 +193,7 @@ def test_thousands_of_look_alikes_fit_in_memory(flips):
         for number, one in enumerate(hashes):
             one[:12] = np.unpackbits(np.array([number >> 8, number & 255], np.uint8))[-12:]
     tracemalloc.start()
-    groups = group_alike(hashes, 20)
+    groups = group_alike(hashed(hashes), 20)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(set(groups.tolist())) == 1

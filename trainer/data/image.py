@@ -58,14 +58,14 @@ def load_rgb(path: Path, at_least: tuple[int, int] | None = None) -> Image.Image
         return to_rgb(ImageOps.exif_transpose(image))
 
 
-def load_named(path: Path, at_least: tuple[int, int] | None = None) -> Image.Image:
+def load_named(path: Path) -> Image.Image:
     """`load_rgb` for images that have to be there.
 
     Raises:
         UserError: naming the file if it cannot be decoded.
     """
     try:
-        return load_rgb(path, at_least)
+        return load_rgb(path)
     except UNREADABLE as error:
         raise UserError(
             f"cannot read image '{path}' ({error}); see `manasight data describe --check`, mend or remove it, or set "

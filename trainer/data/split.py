@@ -9,17 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
-import imagehash
 import numpy as np
 from tqdm import tqdm
 
+from trainer.data.alike import ALIKE_BITS, fingerprint, group_alike
 from trainer.data.folder import SPLITS, MultiLabelImageFolder, label_folders
 from trainer.data.image import load_named
 from trainer.data.staging import staged_folder
 from trainer.errors import UserError
-
-# Of 256 hash bits: on 564 card scans a smaller, recompressed copy differs in at most 16, another card in at least 35.
-ALIKE_BITS = 20
 
 
 def split(
@@ -34,7 +31,7 @@ def split(
 ) -> None:
     """Split `root/<label>-<label>/*` into `out/{train,val,test}/<label>-<label>/*`, stratified by label set.
 
-    Images that look alike (a difference hash within a few bits) stay in one split, so that the test set is honest.
+    Images that look alike (`trainer/data/alike.py` says when) stay in one split, so that the test set is honest.
 
     Args:
         root: the labelled images.
@@ -74,6 +71,9 @@ def split(
     together = len(dataset) - len(set(groups.tolist()))
     counts = ", ".join(f"{name} {parts.count(part)}" for part, name in enumerate(SPLITS))
     print(f"{counts} images; {together} near duplicates kept together")
+    freely = assign(dataset.label_sets, range(len(dataset)), fractions, seed)
+    if note := _what_groups_did(dataset, groups.tolist(), parts, freely):
+        print(f"{note}; `manasight data describe --check` lists look-alikes, --near_duplicate_bits -1 ignores them")
     print(f"results: {out}")
 
 
@@ -82,28 +82,15 @@ def near_duplicates(paths: Sequence[Path], bits: int) -> np.ndarray:
 
     Args:
         paths: `N` image files.
-        bits: images are linked if their 256-bit difference hashes differ in at most this many bits.
+        bits: how many of 256 hash bits may differ, as in `group_alike`.
 
     Returns:
-        int32 `[N]`: the group of each image; linked images, also over a third, share one.
+        int32 `[N]`: the group of each image.
     """
     with ThreadPoolExecutor() as pool:
-        hash_image = lambda path: imagehash.dhash(load_named(path, (64, 64)), hash_size=16).hash.ravel()  # noqa: E731
-        hashes = list(tqdm(pool.map(hash_image, paths), total=len(paths), desc="comparing", unit="image", disable=None))
-    return group_alike(hashes, bits)
-
-
-def group_alike(hashes: Sequence[np.ndarray], bits: int) -> np.ndarray:
-    """Group hashes, `N` of bool `[256]`, that differ in at most so many bits: int32 `[N]`, as `near_duplicates`."""
-    # Equal ones first, and groups in place of pairs: thousands of look-alikes have millions of pairs.
-    packed, which = np.unique(np.packbits(np.array(hashes), axis=1).view(np.uint64), axis=0, return_inverse=True)
-    groups = np.arange(len(packed), dtype=np.int32)
-    for index, one in enumerate(packed):
-        distance = np.bitwise_count(packed[index:] ^ one).sum(axis=1)
-        linked = np.unique(groups[index:][distance <= bits])
-        if len(linked) > 1:
-            groups[np.isin(groups, linked)] = linked[0]
-    return groups[which.ravel()]
+        found = pool.map(lambda path: fingerprint(load_named(path)), paths)
+        fingerprints = list(tqdm(found, "comparing", len(paths), unit="image", disable=None))
+    return group_alike(fingerprints, bits)
 
 
 def assign(
@@ -139,6 +126,27 @@ def assign(
             for index in indices:
                 parts[index] = part
     return parts
+
+
+def _what_groups_did(
+    dataset: MultiLabelImageFolder, groups: Sequence[int], parts: Sequence[int], freely: Sequence[int]
+) -> str:
+    """Say where look-alikes have different labels, or move over 5% of the images from what `freely` had assigned."""
+    notes = []
+    first: dict[int, int] = {}
+    at_odds: dict[int, int] = {}  # per group its first image, and the next with other labels
+    for index, group in enumerate(groups):
+        one = first.setdefault(group, index)
+        if dataset.label_sets[index] != dataset.label_sets[one]:
+            at_odds.setdefault(one, index)
+    if at_odds:
+        names = [Path(dataset.samples[index][0]).relative_to(dataset.root) for index in next(iter(at_odds.items()))]
+        count = f"{len(at_odds)} group{'s' * (len(at_odds) > 1)} of near duplicates"
+        notes.append(f"different labels in {count}, as '{names[0]}' and '{names[1]}'")
+    sizes, free_sizes = ([given.count(part) for part in range(len(SPLITS))] for given in (parts, freely))
+    if max(abs(size - free) for size, free in zip(sizes, free_sizes, strict=True)) > 0.05 * len(parts):
+        notes.append(f"without near duplicates it would be {', '.join(map(str, free_sizes))} images")
+    return "; ".join(notes)
 
 
 def _check_every_class(staging: Path, root: Path, classes: list[str], separator: str) -> None:

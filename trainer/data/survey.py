@@ -7,14 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import imagehash
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from trainer.data.alike import ALIKE_BITS, Fingerprint, fingerprint, group_alike
 from trainer.data.image import UNREADABLE, load_rgb, reason
 from trainer.data.parallel import in_order
-from trainer.data.split import ALIKE_BITS, group_alike
 from trainer.resources import cpu_cores
 
 ORIENTATION = 0x0112  # EXIF; from 5 on the picture lies on its side
@@ -28,7 +27,7 @@ class Look(NamedTuple):
     height: int = 0
     problem: str = ""
     digest: str = ""
-    hash: np.ndarray | None = None
+    fingerprint: Fingerprint | None = None
     histogram: np.ndarray | None = None
 
 
@@ -37,8 +36,8 @@ def survey(paths: Sequence[Path], decode: bool, workers: int | None = None) -> I
 
     Args:
         paths: the files.
-        decode: decode every pixel: finds truncated files and fills in `digest` (SHA-256 of the file), `hash` (its
-            difference hash, bool `[256]`) and `histogram` (int64 `[3, 256]`: pixels per channel and level).
+        decode: decode every pixel: finds truncated files and fills in `digest` (SHA-256 of the file), `fingerprint`
+            (by which look-alikes are found) and `histogram` (int64 `[3, 256]`: pixels per channel and level).
         workers: threads; one per core by default.
     """
     look = _decoded if decode else _header
@@ -85,11 +84,11 @@ def same_files(looks: Iterable[Look]) -> list[list[Path]]:
 
 def look_alikes(looks: Sequence[Look]) -> list[list[Path]]:
     """Images that look alike and are not all the same file, in groups: copies in another size or quality."""
-    looks = [look for look in looks if look.hash is not None]
-    if not looks:
+    found = [(look, look.fingerprint) for look in looks if look.fingerprint is not None]
+    if not found:
         return []
     groups: dict[int, list[Look]] = defaultdict(list)
-    for look, number in zip(looks, group_alike([look.hash for look in looks], ALIKE_BITS).tolist(), strict=True):
+    for (look, _), number in zip(found, group_alike([one for _, one in found], ALIKE_BITS).tolist(), strict=True):
         groups[number].append(look)
     return [[look.path for look in group] for group in groups.values() if len({look.digest for look in group}) > 1]
 
@@ -108,10 +107,7 @@ def _decoded(path: Path) -> Look:
         image = load_rgb(io.BytesIO(data))
     except UNREADABLE as error:
         return Look(path, problem=reason(path, error))
-    # A hash sees 17 by 16 spots: most pixels can go first. From half as many more copies would be missed.
-    small = image.reduce(max(1, min(image.size) // 128))
-    bits = imagehash.dhash(small, hash_size=16).hash.ravel()
-    return Look(path, *image.size, "", hashlib.sha256(data).hexdigest(), bits, histogram(image))
+    return Look(path, *image.size, "", hashlib.sha256(data).hexdigest(), fingerprint(image), histogram(image))
 
 
 def _upright(image: Image.Image) -> tuple[int, int]:
