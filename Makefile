@@ -63,7 +63,7 @@ lock: .venv/installed ## write the lock files anew from pyproject.toml
 	@requirements/lock.sh
 
 clean: ## remove .venv, caches and .manasight: all runs and models of this folder; asks first
-	@if [ -e $(STATE)/mlflow.db ] && [ -z "$(YES)" ]; then \
+	@if [ -e $(STATE) ] && [ -z "$(YES)" ]; then \
 	  question="This deletes all runs and models in $(STATE)."; \
 	  [ -t 0 ] || { echo "$$question Say YES=1 to do it without being asked." >&2; exit 1; }; \
 	  read -r -p "$$question Type yes to go on: " answer; \

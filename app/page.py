@@ -94,7 +94,7 @@ def answer(shared: Serving, served: Served, given: list[Given], others: list[Giv
         del held.files[key]
     for key, name, load in given:
         if key not in held.files:
-            held.add(key, open_file(name, load(), MAX_HELD - held.held(but=key)))
+            held.add(key, open_file(name, load(), max(0, MAX_HELD - held.held(but=key))))
     results = {f"{key}/{index}": result for key, _, _ in given for index, result in enumerate(held.files[key])}
     if len(results) > MAX_PICTURES:
         st.warning(f"{len(results)} pictures were given; the first {MAX_PICTURES} are answered.")

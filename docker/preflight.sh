@@ -10,7 +10,7 @@ preflight() {
   local without="\`make demo\` does without Docker" version free
   command -v docker >/dev/null || fail "Docker is not installed: get it from https://docs.docker.com/get-docker/; $without."
   docker info >/dev/null 2>&1 || fail "No Docker Engine answers: start it (or join its group); $without."
-  version=$(docker version --format '{{.Server.Version}}' 2>/dev/null)
+  version=$(docker version --format '{{.Server.Version}}' 2>/dev/null) || version=
   [[ ! $version =~ ^[0-9]+ ]] || [ "${BASH_REMATCH[0]}" -ge 25 ] ||
     fail "Docker Engine $version is too old: 25 or newer is needed; $without."
   docker buildx version >/dev/null 2>&1 || fail "Docker has no buildx plugin: install docker-buildx; $without."

@@ -91,7 +91,7 @@ EOF
 }
 
 # One step of the job in a container. Killed from outside, for want of memory or by the engine, it is done again; a
-# training that had begun goes on from its last checkpoint. `id` is that of the run that a step began.
+# training that had begun goes on from its last checkpoint. `id` and `version` are those of what a step made.
 step() {
   local status attempt log found
   log=$(mktemp)
@@ -100,6 +100,8 @@ step() {
     "${run[@]}" "$@" | tee "$log" || status=$?
     found=$(sed -n 's/^run: //p' "$log")
     id=${found:-${id:-}}
+    found=$(sed -n 's/^registered: .* version //p' "$log")
+    version=${found:-${version:-}}
     # Without MLflow's container, it was `make down`.
     if [ "$status" != 137 ] || [ "$attempt" = 3 ] || [ -z "$(docker compose ps --all --quiet mlflow)" ]; then break; fi
     echo "The step '$1' was killed; it is done again." >&2
@@ -113,7 +115,7 @@ step() {
 there() { step data describe "$1" >/dev/null 2>&1; }
 
 train() {
-  local service=trainer data=/state/data/demo-${CARDS:-900} mount=() run id
+  local service=trainer data=/state/data/demo-${CARDS:-900} mount=() run id version
   preflight 5
   running mlflow || fail "The stack is not running: \`make up\` first."
   if [ -n "${DATA:-}" ]; then
@@ -136,11 +138,11 @@ train() {
   fi
   # shellcheck disable=SC2086  # ARGS is a list of arguments
   step fit --config "trainer/experiments/${EXPERIMENT:-demo}.yaml" --data.root "$data" ${ARGS:-}
-  # By name: another `make train` may have begun one since.
+  # By name: another `make train` may have made one since.
   set -- ${id:+--run "$id"}
   step evaluate "$@"
   step export "$@"
-  step promote
+  step promote ${version:+--version "$version"}
   echo "The champion is at http://localhost:$mlflow_port; the app at http://localhost:$app_port asks for it every few seconds."
 }
 

@@ -22,7 +22,7 @@ $uv pip install --quiet --require-hashes --no-deps -r requirements/dev.txt || sa
 # The CPU builds are a fifth of the size; `auto` takes CUDA's where there is a driver. Where PyTorch's own index cannot
 # be reached the default one has the same versions.
 errors=$(UV_HTTP_RETRIES=0 $uv pip install --quiet --torch-backend "${TORCH_BACKEND:-auto}" -r requirements/torch.txt 2>&1) \
-  || { [[ $errors == *"Failed to fetch"*download.pytorch.org* ]] || { echo "$errors" >&2; false; } \
+  || { [[ $errors == *"Failed to fetch"*pytorch.org* || $errors == *"not found in the package registry"* ]] || { echo "$errors" >&2; false; } \
        && echo "install: PyTorch's own index does not answer, taking the default one" \
        && $uv pip install --quiet -r requirements/torch.txt; } \
   || say "cannot install requirements/torch.txt; see the lines above"

@@ -64,7 +64,9 @@ def main(args: list[str], prog: str = "manasight experiments") -> int:
     parser.add_argument("--resume", action="store_true", help="keep what is trained already, go on with the rest")
     options, rest = parser.parse_known_args(args)
     if options.data is None:
-        near = difflib.get_close_matches("--data", [word.partition("=")[0] for word in rest], 1)
+        near = difflib.get_close_matches(
+            "--data", [word.partition("=")[0] for word in rest if "." not in word.partition("=")[0]], 1
+        )
         parser.error(
             f"there is no option '{near[0]}', did you mean '--data'?"
             if near

@@ -61,8 +61,10 @@ def serve(port: int = 8501, mlflow_port: int = 5000, address: str = "127.0.0.1",
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     if address not in ("127.0.0.1", *WILDCARDS):
         # MLflow refuses requests to addresses that are neither localhost nor private, the app's too.
-        own = f"{host}:{mlflow_port}"
+        own = ",".join(f"{name}:{mlflow_port}" for name in (host, "localhost", "127.0.0.1"))
         quiet["MLFLOW_SERVER_ALLOWED_HOSTS"] = os.environ.get("MLFLOW_SERVER_ALLOWED_HOSTS") or own
+        # And its own page's, whose searches are POST requests.
+        quiet["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] = os.environ.get("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS") or here
     servers = [
         (mlflow, home / "mlflow.log", quiet, f"{here}/health"),
         (app, home / "app.log", {"MLFLOW_TRACKING_URI": here}, f"{page}/ready"),

@@ -245,7 +245,8 @@ def test_an_upload_reaches_no_disk(page: Page, start_app: Callable, tiny_file: P
     """Starlette writes what is larger than a megabyte to a temporary file."""
     (tmp_path / "sitecustomize.py").write_text(AUDIT)
     opened = tmp_path / "opened"
-    with start_app(tmp_path, MANASIGHT_MODEL=str(tiny_file), PYTHONPATH=str(tmp_path), OPENED=str(opened)) as (url, _):
+    environment = {"PYTHONPATH": str(tmp_path), "OPENED": str(opened), "PYTHONDONTWRITEBYTECODE": "1"}
+    with start_app(tmp_path, MANASIGHT_MODEL=str(tiny_file), **environment) as (url, _):
         page.goto(url)
         expect(page.get_by_role("heading", name="Manasight")).to_be_visible()
         opened.write_text("")

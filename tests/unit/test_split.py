@@ -104,9 +104,9 @@ def test_near_duplicates_with_different_labels_are_told(tmp_path, capsys):
 
 
 def test_near_duplicates_that_distort_the_split_are_told(tmp_path, capsys):
-    root = make_textured(tmp_path / "all", {"red": 20})
+    root = make_textured(tmp_path / "all", {"red-square": 20})
     for number in range(20):
-        shutil.copy(root / "red" / "red-0.png", root / "red" / f"copy-{number}.png")
+        shutil.copy(root / "red-square" / "red-square-0.png", root / "red-square" / f"copy-{number}.png")
     split(root, tmp_path / "out", (0.2, 0.4, 0.4))
     counts, told, _ = capsys.readouterr().out.splitlines()
     assert counts.startswith("train 21, ")
@@ -162,11 +162,11 @@ def test_copies_are_alike(tmp_path, kind):
 
 
 def test_describe_finds_no_look_alikes_across_the_splits(tmp_path):
-    (tmp_path / "all" / "red").mkdir(parents=True)
+    (tmp_path / "all" / "red-square").mkdir(parents=True)
     for number in range(30):  # a crop's hash differs in about as many bits as are allowed
-        image = textured(tmp_path / "all" / "red" / f"{number}.jpg", number, (520, 520))
+        image = textured(tmp_path / "all" / "red-square" / f"{number}.jpg", number, (520, 520))
         cut = 9 + number % 4
-        image.crop((cut, cut, 520 - cut, 520 - cut)).save(tmp_path / "all" / "red" / f"{number}-cropped.jpg")
+        image.crop((cut, cut, 520 - cut, 520 - cut)).save(tmp_path / "all" / "red-square" / f"{number}-cropped.jpg")
     split(tmp_path / "all", tmp_path / "out")
     report, _ = examine(tmp_path / "out")
     assert len(report["look_alikes"]) > 5
@@ -234,7 +234,7 @@ def test_links_to_nothing_are_refused(tmp_path):
 
 
 def test_a_link_to_an_empty_folder_is_followed(tmp_path):
-    root = make_textured(tmp_path / "all", {"red": 6})
+    root = make_textured(tmp_path / "all", {"red-square": 6})
     (tmp_path / "empty").mkdir()
     (tmp_path / "out").symlink_to("empty")
     split(root, tmp_path / "out")
@@ -253,7 +253,7 @@ def test_the_folder_that_one_is_in_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_name_of_the_greatest_length_can_be_made(tmp_path):
-    root = make_textured(tmp_path / "all", {"red": 6})
+    root = make_textured(tmp_path / "all", {"red-square": 6})
     for name in ("x" * 255, "ö" * 127):
         split(root, tmp_path / name)
         assert (tmp_path / name / "train").is_dir()
@@ -282,7 +282,7 @@ def test_fractions_must_add_up(tmp_path):
 
 @pytest.mark.parametrize("given", ["[0.7,0.2,0.2]", "[1,0,0]", "[.nan,0.5,0.5]", "[0.7,0.3]", "0.7", "0.7 0.15 0.15"])
 def test_what_the_error_advises_is_accepted(tmp_path, capsys, given):
-    root = make_textured(tmp_path / "all", {"red": 6})
+    root = make_textured(tmp_path / "all", {"red-square": 6})
     assert main(["data", "split", str(root), str(tmp_path / "out"), "--fractions", given]) == 1
     error = capsys.readouterr().err
     assert len(error.splitlines()) == 1

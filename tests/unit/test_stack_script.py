@@ -166,11 +166,12 @@ def test_each_folder_and_each_content_has_a_split_of_its_own(stack, tmp_path):
 def test_cards_are_drawn_once_and_a_training_keeps_to_its_own_run(stack):
     trainer = "compose --profile train --profile gpu run --rm --no-deps --no-TTY trainer"
     known = {f"{trainer} data describe /state/data/demo-60": "exit 1", f"{trainer} fit *": "echo run: 0123"}
+    known[f"{trainer} export *"] = "echo registered: manasight version 7"
     assert stack("train", answers=RUNNING | known, CARDS="60").returncode == 0
     steps = [call.partition(" trainer ")[2] for call in stack.calls if " trainer " in call]
     assert steps[1] == "data demo /state/data/demo-60 --count 60"
     assert steps[2].endswith("--data.root /state/data/demo-60")
-    assert steps[3:] == ["evaluate --run 0123", "export --run 0123", "promote"]
+    assert steps[3:] == ["evaluate --run 0123", "export --run 0123", "promote --version 7"]
     stack("train", answers=RUNNING | known)
     assert not [call for call in stack.calls if " data demo " in call]
 

@@ -54,17 +54,22 @@ def group_alike(fingerprints: Sequence[Fingerprint], bits: int) -> np.ndarray:
     contrast = np.sqrt(pixels.var(axis=1).mean(axis=1))
     share = hashes.mean(axis=1)
     tolerance = np.where(np.minimum(share, 1 - share) > RARER_BIT, contrast / 2, 0).clip(LEVELS)
-    pixels -= pixels.mean(axis=1, keepdims=True) * 0.75
+    colours = pixels.mean(axis=1) / 4
+    pixels -= 3 * colours[:, None]
     pixels = pixels.reshape(len(pixels), -1)
     squares = (pixels**2).mean(axis=1)
     groups = np.arange(len(different), dtype=np.int32)
     for index, one in enumerate(packed):
         near = np.bitwise_count(packed[index:] ^ one).sum(axis=1) <= bits
         near = index + np.flatnonzero(near & (groups[index:] != groups[index]))
+        limit = np.maximum(tolerance[near], tolerance[index]) ** 2
+        # Mean colours alone tell most plain pictures apart, at a hundredth of the cost.
+        close = ((colours[near] - colours[index]) ** 2).mean(axis=1) <= limit
+        near, limit = near[close], limit[close]
         # |a - b|² = |a|² + |b|² - 2ab, without an array of differences.
         products = np.einsum("nj,j->n", pixels[near], pixels[index]) / pixels.shape[1]
         squared = squares[near] + squares[index] - 2 * products
-        near = near[squared <= np.maximum(tolerance[near], tolerance[index]) ** 2]
+        near = near[squared <= limit]
         if len(near):
             groups[np.isin(groups, groups[near])] = groups[index]
     places = {key: place for place, key in enumerate(different)}
