@@ -25,8 +25,8 @@ logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(messag
 for noisy in ("streamlit", "urllib3"):
     logging.getLogger(noisy).setLevel(logging.WARNING)
 
-# Seconds that a connection may be idle. Proxies keep theirs for a minute to an hour; uvicorn gives up after five seconds;
-# a request that comes in that moment is a 502. Streamlit has no option for it.
+# Seconds that a connection may be idle. Proxies keep theirs for a minute to an hour; uvicorn gives up after five, and a
+# request that comes in that moment is a 502. Streamlit has no option for it.
 IDLE = 3660.0
 setattr(AutoHTTPProtocol, "timeout_keep_alive", property(lambda _: IDLE, lambda *_: None))  # noqa: B010
 
