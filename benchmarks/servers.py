@@ -74,6 +74,7 @@ def mlflow_server(folder: Path) -> Iterator[tuple[str, psutil.Popen]]:
         *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", f"{folder}/artifacts"),
     ]
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    quiet["MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW"] = "35"  # as the image and `manasight serve` have it
     with server(command, f"{url}/health", **quiet) as process:
         yield url, process
 

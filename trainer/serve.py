@@ -59,6 +59,8 @@ def serve(port: int = 8501, mlflow_port: int = 5000, address: str = "127.0.0.1",
     ]
     # MLflow's job runner and its consumers would take 2 GB and are not needed for a page.
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    # A connection for each of its 40 threads.
+    quiet["MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW"] = os.environ.get("MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW") or "35"
     if address not in ("127.0.0.1", *WILDCARDS):
         # MLflow refuses requests to addresses that are neither localhost nor private, the app's too.
         own = ",".join(f"{name}:{mlflow_port}" for name in (host, "localhost", "127.0.0.1"))
