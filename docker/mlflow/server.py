@@ -105,13 +105,16 @@ def serve() -> None:
     os.environ["MLFLOW_SERVER_ALLOWED_HOSTS"] = f"{HOSTS},{further}".strip(",")
     if not os.environ.get("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"):
         os.environ.pop("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", None)
-    # A connection for each of the server's 40 threads: with the usual 15, fifty runs at once wait and get errors.
-    os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW", "35")
+    workers = os.environ.get("MANASIGHT_WORKERS", "1")
+    if workers == "1":
+        # A connection for each of the server's 40 threads: with the usual 15, fifty runs at once wait and get errors.
+        # PostgreSQL has 100 for all workers, which share the work.
+        os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW", "35")
     # In the environment, where other users of the host do not see it in the list of processes.
     os.environ["MLFLOW_BACKEND_STORE_URI"] = database()
     mlflow(
         *("server", "--host", "0.0.0.0", "--port", "5000"),  # noqa: S104  # a container's own address
-        *("--workers", os.environ.get("MANASIGHT_WORKERS", "1")),
+        *("--workers", workers),
         *("--artifacts-destination", f"s3://{bucket_name()}"),
         *basic_auth(),
     )
