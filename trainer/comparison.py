@@ -15,7 +15,7 @@ from trainer.errors import UserError
 from trainer.evaluate import TrainedRun, load_run
 from trainer.export import evaluation_of, export, register_model
 from trainer.page import Section, save_page
-from trainer.promote import promote
+from trainer.promote import check_labels, promote
 
 FOLDER = Path(__file__).with_name("experiments")
 NAMES = ("frozen", "finetune", "scratch")
@@ -61,6 +61,9 @@ def main(args: list[str], prog: str = "manasight experiments") -> int:
         default="imagenet",
         help="where frozen and finetune start: imagenet, a ResNet18 .pth file, or a model.onnx (default: imagenet)",
     )
+    parser.add_argument(
+        "--force", metavar="REASON", help="make the best run the champion in any case, as when the labels changed"
+    )
     parser.add_argument("--resume", action="store_true", help="keep what is trained already, go on with the rest")
     options, rest = parser.parse_known_args(args)
     if options.data is None:
@@ -87,6 +90,7 @@ def main(args: list[str], prog: str = "manasight experiments") -> int:
             raise UserError("--find_learning_rate is for `manasight fit`; experiments train")
         fit.check(config)
         checker.instantiate(config).data.setup("fit")
+    check_labels(options.data, config.data.separator, options.force)
     client = tracking.connect()
     experiment = tracking.experiment_id(client, options.experiment)
     known = {name: newest_run(client, experiment, name) if options.resume else None for name in NAMES}
@@ -116,7 +120,8 @@ def main(args: list[str], prog: str = "manasight experiments") -> int:
         table = compare(rows, trained[winner].model.classes)
         write(client, folder, table, runs, winner, options)
         print(f"\n{table.to_string(float_format='{:.3f}'.format, na_rep='')}\n\nbest on the validation split: {winner}")
-        promote(version=int(register_model(runs[winner], tracking.run_folder(runs[winner]) / "model.onnx")))
+        version = register_model(runs[winner], tracking.run_folder(runs[winner]) / "model.onnx")
+        promote(version=int(version), force=options.force)
         print(f"results: {folder / 'comparison.html'}")
         return 0
 

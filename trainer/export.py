@@ -126,6 +126,8 @@ def register_model(run_id: str, path: Path) -> str:
         "run_id": run_id,
         "macro_f1": f"{figures.get('macro_f1', 0):.4f}",
         "sha256": digest,
+        # So that `promote --check` need not fetch the file.
+        "classes": json.dumps(metadata.classes, ensure_ascii=False),
     }
     for key, value in tags.items():
         client.set_model_version_tag(tracking.MODEL_NAME, version, f"manasight.{key}", value)

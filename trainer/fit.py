@@ -27,6 +27,7 @@ from mlflow.data.meta_dataset import MetaDataset
 from mlflow.exceptions import MlflowException
 
 from trainer import tracking
+from trainer.champion import fit_note
 from trainer.checkpoints import WholeCheckpoints, known_classes
 from trainer.classifier import MultiLabelClassifier
 from trainer.data.folder import SPLITS
@@ -300,6 +301,8 @@ def fit(data: MultiLabelDataModule, config: Namespace, config_text: str, resumed
             height, width = data.input_size
             print(f"images become {height}×{width} pixels (height × width); --data.input_size changes it", flush=True)
             _record(data, config, config_text, folder)
+            if note := fit_note(client, data.classes):
+                print(note, flush=True)
         _tell_workers(run.info.run_id, checkpoint)
         trainer = build_trainer(config, folder, run.info.run_id, bool(resumed))
         again = f"manasight fit --resume {run.info.run_id}"

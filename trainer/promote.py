@@ -14,22 +14,27 @@ from mlflow.exceptions import MlflowException
 from tqdm import tqdm
 
 from trainer import tracking
-from trainer.data.folder import MultiLabelImageFolder
+from trainer.champion import ALIAS, find_champion, labels_tag, other_labels
+from trainer.data.folder import MultiLabelImageFolder, label_folders
 from trainer.data.image import load_named, resize
 from trainer.data.parallel import in_order
+from trainer.data.splits import find_splits
 from trainer.errors import UserError
 from trainer.evaluate import load_run
 from trainer.metrics import Comparison, compare
 from trainer.onnx_file import OnnxClassifier, batched, decided
 from trainer.resources import cpu_cores
 
-ALIAS = "champion"
 # Tags of the registered model that hold its history, numbered in order.
 HISTORY = "manasight.promotion."
 
 
 def promote(
-    version: int | None = None, data: Path | None = None, force: str | None = None, separator: str = "-"
+    version: int | None = None,
+    data: Path | None = None,
+    force: str | None = None,
+    separator: str = "-",
+    check: bool = False,
 ) -> None:
     """Make a registered model the champion if its macro F1 on the test split is higher than the present champion's.
 
@@ -42,9 +47,15 @@ def promote(
         data: the folder of splits to compare on; by default that of the candidate's run.
         separator: what stands between labels in the names of the folders of --data.
         force: promote it even if it is not the better one, for the reason given here. Its file must still be in order.
+        check: promote nothing; before a training, only compare the labels of --data (label folders, or splits of them)
+            with the champion's. The exit status is 1 if they differ and there is no --force.
     """
-    if force is not None and not force.strip():
-        raise UserError("--force needs a reason, which is kept in the registry: --force 'the labels changed'")
+    if check:
+        if data is None:
+            raise UserError("--check compares the labels of a dataset: name its folder with --data")
+        print(check_labels(data, separator, force))
+        return
+    check_reason(force)
     client = tracking.connect()
     name = tracking.MODEL_NAME
     candidate = find_version(client, version)
@@ -60,10 +71,10 @@ def promote(
     else:
         old = fetch(champion)
         if new.metadata.classes != old.metadata.classes:
+            who = f"version {candidate.version}"
             raise UserError(
-                f"version {candidate.version} knows {', '.join(new.metadata.classes)}, champion {champion.version} "
-                f"{', '.join(old.metadata.classes)}; they cannot be compared: if that is meant, promote with a "
-                "reason, as in --force 'new labels'"
+                f"{other_labels(who, new.metadata.classes, champion.version, old.metadata.classes)}; if the labels "
+                "changed on purpose, give a reason: --force 'new labels'"
             )
         if data is None:
             split = load_run(new.metadata.run_id).data.folder("test")
@@ -77,6 +88,46 @@ def promote(
     record(client, candidate, champion, reason)
     client.set_registered_model_alias(name, ALIAS, candidate.version)
     print(f"{name} version {candidate.version} is the champion: {reason}")
+
+
+def check_reason(force: str | None) -> None:
+    """Refuse an empty reason.
+
+    Raises:
+        UserError: if it is empty.
+    """
+    if force is not None and not force.strip():
+        raise UserError("--force needs a reason, which is kept in the registry: --force 'the labels changed'")
+
+
+def check_labels(data: Path, separator: str = "-", force: str | None = None) -> str:
+    """Whether a model trained on a dataset could be compared with the champion: they need the same labels.
+
+    Args:
+        data: a folder of label folders, or of splits that hold them.
+        separator: what stands between labels in a folder's name.
+        force: the reason to replace the champion anyway.
+
+    Returns:
+        the answer as one sentence.
+
+    Raises:
+        UserError: if the labels differ and no reason is given, or if the dataset or the registry cannot be read.
+    """
+    check_reason(force)
+    folders = label_folders(find_splits(data).get("train", data), separator)
+    labels = {label for labels in folders.values() for label in labels}
+    # Where nothing was trained a question makes no database either.
+    champion = find_champion(tracking.connect()) if tracking.exists() else None
+    if champion is None:
+        return "there is no champion yet, so any labels will do"
+    known = labels_tag(champion) or fetch(champion).metadata.classes
+    if labels == set(known):
+        return f"'{data}' has the labels of champion version {champion.version}"
+    difference = other_labels(f"'{data}'", labels, champion.version, known)
+    if force is None:
+        raise UserError(f"{difference}; to replace the champion, give a reason: --force 'new labels'")
+    return f"{difference}; `promote` needs the reason again: --force '{force.strip()}'"
 
 
 def describe(found: Comparison, candidate: str, champion: str) -> str:
@@ -122,16 +173,6 @@ def find_version(client: mlflow.MlflowClient, version: int | None) -> ModelVersi
         what = "no version" if version is None else f"no version {version}"
         raise UserError(f"{what} of '{tracking.MODEL_NAME}' is registered; make one with `manasight export`")
     return max(found, key=lambda entry: int(entry.version))
-
-
-def find_champion(client: mlflow.MlflowClient) -> ModelVersion | None:
-    """The version that the alias names now, if it names one."""
-    try:
-        return client.get_model_version_by_alias(tracking.MODEL_NAME, ALIAS)
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        return None
 
 
 def fetch(version: ModelVersion) -> OnnxClassifier:

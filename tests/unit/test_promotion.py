@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from mlflow_server import mlflow_server
 
 from trainer import tracking
+from trainer.champion import fit_note, other_labels
 from trainer.cli import main
 from trainer.data.folder import MultiLabelImageFolder
 from trainer.errors import UserError
@@ -129,7 +131,7 @@ def test_force_needs_a_reason_which_is_kept(register, data, capsys):
     register()
     promote(data=data)
     register(classes=["black", "green", "red"])
-    with pytest.raises(UserError, match=r"knows black, green, red, champion 1 .*reason, as in --force 'new labels'"):
+    with pytest.raises(UserError, match=r"labels black, green, red, champion .*: --force 'new labels'"):
         promote(data=data)
     assert main(["promote", "--force", " "]) == 1
     assert "--force needs a reason" in capsys.readouterr().err
@@ -231,3 +233,70 @@ def test_answers_are_those_of_the_models_own_thresholds(tmp_path, tiny_model, da
     np.testing.assert_array_equal(answers(OnnxClassifier(path), split), split.targets.numpy() > 0.5)
     path.write_bytes(tiny_model(metadata={"thresholds": [0.5, 0.5, 0.99999]}))
     assert not answers(OnnxClassifier(path), split)[:, 2].any()
+
+
+def check(data: Path, *more: str) -> int:
+    return main(["promote", "--check", "--data", str(data), *more])
+
+
+def test_without_a_champion_any_labels_pass_the_check_and_no_database_is_made(
+    make_images, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("MANASIGHT_HOME", str(tmp_path / "new"))
+    assert check(make_images("own", {"cat": 1, "dog": 1})) == 0
+    assert capsys.readouterr().out == "there is no champion yet, so any labels will do\n"
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+def test_labels_are_compared_with_the_champions_before_a_training(register, data, make_images, capsys, monkeypatch):
+    register()
+    assert check(data.parent) == 0  # registered, but no champion yet
+    promote(data=data)
+    assert check(data / "test") == 0  # label folders
+    shutil.copytree(data / "test", data / "Training")
+    assert check(data) == 0  # splits
+    assert "has the labels of champion version 1" in capsys.readouterr().out
+    own = make_images("own", {"cat": 1, "red-dog": 1})
+    monkeypatch.setattr("trainer.promote.fetch", lambda *_: pytest.fail("a tag suffices"))
+    assert check(own) == 1
+    assert capsys.readouterr().err == (
+        f"manasight: '{own}' has the labels cat, dog, red, champion version 1 has blue, green, red, so the two cannot "
+        "be compared; to replace the champion, give a reason: --force 'new labels'\n"
+    )
+    assert check(own, "--force", "new labels") == 0
+    assert check(own, "--force", "") == 1
+    assert check(make_images("joined", {"red+green": 1, "blue": 1}), "--separator", "+") == 0
+
+
+@pytest.mark.slow
+def test_a_champion_registered_without_a_tag_of_labels_is_asked_itself(register, data):
+    register()
+    promote(data=data)
+    tracking.connect().delete_model_version_tag("manasight", "1", "manasight.classes")
+    assert check(data / "test") == 0
+
+
+def test_a_check_that_cannot_be_made_says_why(make_images, monkeypatch, capsys, find_port, tmp_path):
+    assert main(["promote", "--check"]) == 1
+    assert "name its folder with --data" in capsys.readouterr().err
+    assert check(tmp_path / "nowhere") == 1
+    assert f"there is no folder '{tmp_path / 'nowhere'}'" in capsys.readouterr().err
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{find_port()}")
+    monkeypatch.setenv("MANASIGHT_PATIENCE", "0")
+    assert check(make_images("own", {"cat": 1, "dog": 1})) == 1
+    assert "check MLFLOW_TRACKING_URI" in capsys.readouterr().err
+
+
+def test_labels_that_differ_are_named_first():
+    shared = [f"label {number}" for number in range(20)]
+    sentence = other_labels("'x'", [*shared, "zebra"], "3", shared)
+    assert "'x' has the labels zebra, label 0, label 1, label 10, label 11, label 12 and 15 more, champion" in sentence
+
+
+@pytest.mark.slow
+def test_fit_notes_other_labels_than_the_champions(register, data):
+    register()
+    promote(data=data)
+    assert fit_note(tracking.connect(), CLASSES) is None
+    assert "`manasight promote` will need --force 'new labels'" in fit_note(tracking.connect(), ["cat", "dog"])
