@@ -67,7 +67,9 @@ class Registry:
         if token:
             self._session.headers["Authorization"] = f"Bearer {token}"
         elif user:
-            self._session.auth = (user, os.environ.get("MLFLOW_TRACKING_PASSWORD", ""))
+            # As UTF-8, like MLflow's own client and curl: requests encodes text as Latin-1, which MLflow refuses.
+            password = os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
+            self._session.auth = (user.encode(), password.encode())
 
     def champion(self) -> Champion | None:
         """The version that carries the alias now, or None if there is none.
