@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 
 // The build is of 2022 and does not know what GitHub has brought since: these runners, and the context `vars`.
-const NEWER = [/^label "(ubuntu-24\.04|ubuntu-24\.04-arm|macos-15)" is unknown\./, /^undefined variable "vars"\./];
+const NEWER = [/^label "(ubuntu-2[46]\.04|ubuntu-24\.04-arm|macos-15)" is unknown\./, /^undefined variable "vars"\./];
 
 const [folder, ...files] = process.argv.slice(2);
 const { createLinter } = await import(pathToFileURL(`${folder}/node.mjs`));

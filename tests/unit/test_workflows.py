@@ -1,5 +1,6 @@
 """The workflows call what exists, pin what they use, and ask for exactly the permissions that their steps need."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -137,6 +138,35 @@ def test_actions_name_their_version_and_permissions_their_reason():
 def test_one_version_of_each_action():
     used = re.findall(r"uses: (\S+)@(\S+ # \S+)", "".join(path.read_text() for path in FOLDER.glob("*.yml")))
     assert len(dict(used)) == len(set(used))
+
+
+def test_every_cosign_installer_asks_for_a_release_without_known_faults():
+    """The action's own choice is 3.0.6, which has GHSA-fx35-mq7g-6g98; 3.1.3 fixes it."""
+    steps = [step for document in workflows().values() for job in document["jobs"].values() for step in job["steps"]]
+    releases = [
+        step.get("with", {}).get("cosign-release", "v0")
+        for step in steps
+        if step.get("uses", "").startswith("sigstore/cosign-installer@")
+    ]
+    assert releases
+    for release in releases:
+        assert tuple(int(part) for part in release.removeprefix("v").split(".")) >= (3, 1, 3)
+
+
+def test_renovate_finds_every_version_that_a_script_pins():
+    managers = json.loads((ROOT / ".github/renovate.json").read_text())["customManagers"]
+    listed = subprocess.run(["git", "ls-files", "*.sh", "*.mk"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in listed.stdout.split():
+        text = (ROOT / name).read_text()
+        pins = re.findall(r"[a-z][a-z-]+(?:==|@)\d+\.\d[\d.]*", text)
+        patterns = [
+            pattern.replace("(?<", "(?P<")
+            for manager in managers
+            if name in manager["managerFilePatterns"]
+            for pattern in manager["matchStrings"]
+        ]
+        found = {match[0] for pattern in patterns for match in re.finditer(pattern, text)}
+        assert set(pins) <= found, name
 
 
 def test_no_secret_where_others_code_runs():
