@@ -5,9 +5,11 @@ cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 say() { echo "install: $*" >&2; exit 1; }
 
-command -v "$python" >/dev/null || say "there is no '$python'; install Python 3.11, 3.12 or 3.13, or name one: make PYTHON=python3.12"
-"$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
-  || say "$("$python" --version 2>&1) does not fit; install Python 3.11, 3.12 or 3.13, or name one: make PYTHON=python3.12"
+needs="Manasight needs 3.11–3.14. Set PYTHON=/path/to/python3.13."
+command -v "$python" >/dev/null || say "Python not found at '$python': $needs"
+# torchvision has no release for 3.14.1.
+"$python" -c 'import sys; v = sys.version_info; sys.exit(not (3, 11) <= v[:2] <= (3, 14) or v[:3] == (3, 14, 1))' \
+  || say "Unsupported $("$python" --version 2>&1): $needs"
 "$python" -c 'import ensurepip, venv' 2>/dev/null || say "'$python' cannot make virtual environments; on Debian: apt-get install python3-venv"
 free=$(($(df -Pk . | awk 'NR == 2 { print $4 }') / 1024 / 1024))
 [ "$free" -ge 8 ] || say "only $free GB are free here; PyTorch and the rest need up to 8 GB"
@@ -15,7 +17,9 @@ free=$(($(df -Pk . | awk 'NR == 2 { print $4 }') / 1024 / 1024))
 echo "install: making .venv (a few minutes at most)"
 rm -f .venv/installed
 "$python" -m venv .venv || say "cannot make .venv here; see the lines above"
-.venv/bin/pip install --quiet --disable-pip-version-check uv==0.13.0 \
+# The lines of the lock file from `uv==` to its last hash.
+sed -n '/^uv==/,/[^\\]$/p' requirements/dev.txt >.venv/uv.txt
+.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt \
   || say "cannot reach a package index; check the network or pip's settings"
 uv=.venv/bin/uv
 $uv pip install --quiet --require-hashes --no-deps -r requirements/dev.txt || say "cannot install requirements/dev.txt; see the lines above"

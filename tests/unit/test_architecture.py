@@ -4,9 +4,11 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -92,8 +94,42 @@ def test_another_python_is_refused_in_one_sentence(tmp_path):
     result = subprocess.run(command, env={"PATH": "/usr/bin:/bin", "PYTHON": str(old)}, capture_output=True, text=True)
     assert result.returncode == 1
     assert result.stderr == (
-        "install: Python 3.9.1 does not fit; install Python 3.11, 3.12 or 3.13, or name one: make PYTHON=python3.12\n"
+        "install: Unsupported Python 3.9.1: Manasight needs 3.11–3.14. Set PYTHON=/path/to/python3.13.\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("version", "supported"),
+    [("3.10.9", False), ("3.11.0", True), ("3.14.0", True), ("3.14.1", False), ("3.14.2", True), ("3.15.0", False)],
+)
+def test_the_installer_and_the_package_support_the_same_pythons(version, supported):
+    """torchvision excludes 3.14.1."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (version in SpecifierSet(project["requires-python"])) == supported
+    minor = version.rpartition(".")[0]
+    if supported:
+        assert f"Programming Language :: Python :: {minor}" in project["classifiers"]
+    (check,) = re.findall(r"-c '(import sys; v = .*)' ", (ROOT / "requirements/install.sh").read_text())
+    info = tuple(map(int, version.split(".")))
+    result = subprocess.run([sys.executable, "-c", f"import sys; sys.version_info = {info}; {check}"])
+    assert (result.returncode == 0) == supported
+
+
+def test_uv_comes_from_the_lock_file():
+    """Renovate's manager of pyproject.toml finds the pin there; a copy in the script would stay behind."""
+    assert not re.findall(r"uv==\d", (ROOT / "requirements/install.sh").read_text())
+    dev = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["dev"]
+    (pin,) = [entry for entry in dev if entry.startswith("uv==")]
+    lines = subprocess.run(
+        ["sed", "-n", r"/^uv==/,/[^\\]$/p", "requirements/dev.txt"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert lines.startswith(pin)
+    assert lines.count("--hash=sha256:") > 10
+    assert lines.rstrip("\n")[-1] != "\\"
 
 
 def test_the_package_imports_on_its_own():
