@@ -36,4 +36,4 @@ EXPOSE 5000
 ENTRYPOINT ["python3", "/opt/manasight/server.py"]
 CMD ["server"]
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --start-interval=1s --retries=3 \
-    CMD ["python3", "-S", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 5000, timeout=4); c.request('GET', '/health'); raise SystemExit(c.getresponse().status != 200)"]
+    CMD ["python3", "-S", "-c", "import http.client as h; c = h.HTTPConnection('localhost', 5000, timeout=4); c.request('GET', '/health'); raise SystemExit(c.getresponse().status != 200)"]

@@ -5,7 +5,19 @@ import sys
 import tarfile
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    ReadTimeoutError,
+)
+from waiting import wait_for
+
+ACTIONS = ("create", "save", "load")
+UNREACHABLE = (ConnectionClosedError, ConnectTimeoutError, EndpointConnectionError, ReadTimeoutError)
 
 
 def run(action: str, name: str) -> None:
@@ -14,12 +26,51 @@ def run(action: str, name: str) -> None:
     Raises:
         SystemExit: with a sentence, if there is no such action or the store does not do it.
     """
-    address = os.environ.get("MLFLOW_S3_ENDPOINT_URL")
+    if action not in ACTIONS:
+        raise SystemExit(f"bucket: there is no action '{action}'; the actions are {', '.join(ACTIONS)}")
     try:
-        client = boto3.client("s3", endpoint_url=address, region_name=os.environ.get("AWS_DEFAULT_REGION", "us-east-1"))
-        do(client, action, name)
+        wait_for_store(name, creates=action == "create")
+        do(connect(), action, name)
     except (BotoCoreError, ClientError, ValueError) as error:
-        raise SystemExit(f"bucket: {action} of '{name}' at {address or 'AWS'} failed: {error}") from None
+        raise SystemExit(f"bucket: {action} of '{name}' at {address()} failed: {error}") from None
+
+
+def address() -> str:
+    """The address of the store, for messages."""
+    return os.environ.get("MLFLOW_S3_ENDPOINT_URL") or "AWS"
+
+
+def connect(**options: object):
+    """A client of the store that the environment names."""
+    endpoint = os.environ.get("MLFLOW_S3_ENDPOINT_URL")
+    region = os.environ.get("AWS_DEFAULT_REGION", "us-east-1")
+    return boto3.client("s3", endpoint_url=endpoint, region_name=region, config=Config(**options))
+
+
+def wait_for_store(name: str, creates: bool = False) -> None:
+    """Wait until the store answers; a refused key or a bucket that is missing is raised at once.
+
+    Args:
+        name: of the bucket.
+        creates: the bucket need not exist yet.
+    """
+    # One short attempt at a time: boto3's own retries would take minutes for an address that swallows packets.
+    client = connect(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 1})
+
+    def attempt() -> None:
+        if creates:
+            client.list_buckets()
+        else:
+            client.list_objects_v2(Bucket=name, MaxKeys=1)
+
+    wait_for(f"the object store at {address()}", attempt, is_away)
+
+
+def is_away(error: Exception) -> bool:
+    """Whether the store may answer later: it cannot be reached yet, or says that it is not ready."""
+    if isinstance(error, ClientError):
+        return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500
+    return isinstance(error, UNREACHABLE)
 
 
 def do(client, action: str, name: str) -> None:
@@ -30,10 +81,8 @@ def do(client, action: str, name: str) -> None:
         print(f"bucket {name} is there")
     elif action == "save":
         save(client, name)
-    elif action == "load":
-        load(client, name)
     else:
-        raise SystemExit(f"bucket: there is no action '{action}'; the actions are create, save and load")
+        load(client, name)
 
 
 def keys(client, name: str) -> list[str]:

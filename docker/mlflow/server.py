@@ -1,13 +1,16 @@
 """Entry point of the MLflow image: `server`, `migrate`, `owner`, `bucket create|save|load`. Secrets come from files."""
 
 import os
+import socket
 import sys
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
 # Exact names replace MLflow's defaults, so localhost is here again; each with and without a port. Those of
-# MLFLOW_SERVER_ALLOWED_HOSTS come after them: app and trainer must get through in any case.
-HOSTS = "mlflow,mlflow:5000,mlflow:*,localhost,localhost:*,127.0.0.1,127.0.0.1:*"
+# MLFLOW_SERVER_ALLOWED_HOSTS come after them: app and trainer must get through in any case. In a pattern with a star a
+# bracket begins a set of characters, so that of ::1 is written as a set of itself.
+HOSTS = "mlflow,mlflow:5000,mlflow:*,localhost,localhost:*,127.0.0.1,127.0.0.1:*,[::1],[[]::1]:*"
+PORT = 5000
 
 
 class SettingError(Exception):
@@ -97,6 +100,18 @@ def set_admin_password(password: str) -> None:
         store.update_user("admin", password=password)
 
 
+def listen_address(workers: str) -> str:
+    """The host on which Uvicorn listens for IPv4 and IPv6 at once, or for IPv4 where the machine has no IPv6."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::", 0))
+    except OSError:
+        return "0.0.0.0"  # noqa: S104  # a container's own address
+    # With one worker asyncio opens the sockets: an empty host is every address, while `::` would be IPv6 only. For
+    # several workers Uvicorn opens one socket itself: an empty host would be IPv4 only, while `::` takes both.
+    return "" if workers == "1" else "::"
+
+
 def serve() -> None:
     """Start the server. The port is explicit, since Kubernetes may set MLFLOW_PORT to an address."""
     read_s3_secret()
@@ -113,15 +128,45 @@ def serve() -> None:
     # In the environment, where other users of the host do not see it in the list of processes.
     os.environ["MLFLOW_BACKEND_STORE_URI"] = database()
     mlflow(
-        *("server", "--host", "0.0.0.0", "--port", "5000"),  # noqa: S104  # a container's own address
+        *("server", "--host", listen_address(workers), "--port", str(PORT)),
         *("--workers", workers),
         *("--artifacts-destination", f"s3://{bucket_name()}"),
         *basic_auth(),
     )
 
 
+def connect_database():
+    """A connection to the database, once it takes one; used by jobs that may start before it.
+
+    Raises:
+        SettingError: if it cannot be reached in time, or refuses the password.
+    """
+    import psycopg2
+    from waiting import wait_for
+
+    address = database().replace("+psycopg2", "", 1)
+    host = urlsplit(address).netloc.rpartition("@")[2]
+    try:
+        return wait_for(
+            f"the database at {host}", lambda: psycopg2.connect(address, connect_timeout=5), database_is_away
+        )
+    except psycopg2.OperationalError as error:
+        raise SettingError(f"the database at {host} cannot be used: {' '.join(str(error).split())}") from None
+
+
+def database_is_away(error: Exception) -> bool:
+    """Whether PostgreSQL may take a connection later: it cannot be reached, starts, recovers or is full.
+
+    What it refuses for another reason, such as a wrong password, is final. libpq gives no code for it, only a text.
+    """
+    text = str(error)
+    transient = ("starting up", "shutting down", "not yet accepting", "recovery mode", "too many clients", "slots are")
+    return "FATAL" not in text or any(part in text for part in transient)
+
+
 def migrate() -> None:
     """`mlflow db upgrade` in this process: as a command of its own it would show the password to the host."""
+    connect_database().close()
     from mlflow.db import upgrade
 
     upgrade.callback(database())

@@ -7,13 +7,12 @@ import hashlib
 import subprocess
 import sys
 import tarfile
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 sys.path.insert(0, "/opt/manasight")
 
-import psycopg2
+import bucket
 import server  # the image's entry point: it knows the addresses and reads the secrets
 
 BACKUPS = Path("/backups")
@@ -23,17 +22,8 @@ PARTS = ("database.dump", "bucket.tar")
 
 
 def migrate() -> None:
-    """Bring the schema up to this image's version, one pod at a time; the database may take two minutes to appear."""
-    address = server.database().replace("+psycopg2", "", 1)
-    deadline = time.monotonic() + 120
-    while True:
-        try:
-            connection = psycopg2.connect(address, connect_timeout=5)
-            break
-        except psycopg2.OperationalError as error:
-            if time.monotonic() > deadline:
-                raise SystemExit(f"migrate: the database does not answer: {error}") from error
-            time.sleep(1)
+    """Bring the schema up to this image's version, one pod at a time."""
+    connection = server.connect_database()
     connection.autocommit = True  # a transaction of ours would keep locks that the migration needs
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
@@ -45,7 +35,17 @@ def migrate() -> None:
     sys.exit(status)
 
 
-def schema(cursor: psycopg2.extensions.cursor) -> str:
+def wait_for_stores() -> None:
+    """Wait until database and object store answer: the steps that follow in this pod fail at once if they do not."""
+    server.connect_database().close()
+    server.read_s3_secret()
+    try:
+        bucket.wait_for_store(server.bucket_name())
+    except (bucket.BotoCoreError, bucket.ClientError, ValueError) as error:
+        raise SystemExit(f"maintenance: the object store at {bucket.address()} cannot be used: {error}") from None
+
+
+def schema(cursor) -> str:
     """The version of MLflow's schema in the database, empty if there is none."""
     cursor.execute("SELECT to_regclass('alembic_version')")
     if cursor.fetchone() == (None,):
@@ -118,12 +118,15 @@ if __name__ == "__main__":
             case ["migrate"]:
                 migrate()
             case ["gc", older_than]:
+                server.connect_database().close()
                 collect_garbage(older_than)
             case ["room", keep_days]:
+                wait_for_stores()
                 make_room(keep_days)
             case ["backup"]:
                 backup()
             case ["unpack", name]:
+                wait_for_stores()
                 unpack(name)
             case _:
                 raise SystemExit("maintenance: say one of: migrate, gc AGE, room DAYS, backup, unpack NAME")

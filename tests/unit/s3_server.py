@@ -18,15 +18,21 @@ KEYS = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "tester-secret",
 
 
 @contextmanager
-def s3_server(folder: Path) -> Iterator[dict[str, str]]:
-    """Yield the environment that a client of the running server needs. It keeps its files in `folder`."""
+def s3_server(folder: Path, port: int | None = None) -> Iterator[dict[str, str]]:
+    """Yield the environment that a client of the running server needs. It keeps its files in `folder`.
+
+    Args:
+        folder: for its files.
+        port: of the S3 API, by default a free one.
+    """
     weed = Path(sys.executable).with_name("weed")
     command = [weed if weed.exists() else shutil.which("weed"), "mini", f"-dir={folder}", "-ip=127.0.0.1"]
     command += ["-ip.bind=127.0.0.1", "-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
     names = ("s3.port", "master.port", "volume.port", "filer.port")
     # Each has a sister for gRPC, ten thousand higher.
-    free = random.Random(os.getpid()).sample(range(20_000, 30_000), 400)
-    ports = [port for port in free if _is_free(port) and _is_free(port + 10_000)][: len(names)]
+    ports = free_ports(len(names))
+    if port is not None:
+        ports[0] = port
     command += [f"-{name}={port}" for name, port in zip(names, ports, strict=True)]
     endpoint = f"http://127.0.0.1:{ports[0]}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -53,6 +59,12 @@ def s3_server(folder: Path) -> Iterator[dict[str, str]]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody uses now, whose sisters for gRPC are free too."""
+    chosen = random.Random(os.getpid()).sample(range(20_000, 30_000), 400)
+    return [port for port in chosen if _is_free(port) and _is_free(port + 10_000)][:count]
 
 
 def _is_free(port: int) -> bool:

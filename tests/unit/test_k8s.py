@@ -114,7 +114,7 @@ def test_an_overlay_may_have_a_namespace_of_its_own(copy):
 
 def test_a_backup_makes_room_first_and_keeps_the_newest(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "k8s" / "base")
-    for name in ("psycopg2", "server"):  # of MLflow's image
+    for name in ("bucket", "server"):  # of MLflow's image
         monkeypatch.setitem(sys.modules, name, MagicMock())
     maintenance = importlib.import_module("maintenance")
     monkeypatch.setattr(maintenance, "BACKUPS", tmp_path)
