@@ -32,4 +32,5 @@ errors=$(UV_HTTP_RETRIES=0 $uv pip install --quiet --torch-backend "${TORCH_BACK
   || say "cannot install requirements/torch.txt; see the lines above"
 $uv pip install --quiet --no-deps --editable . || say "cannot install Manasight itself; see the lines above"
 $uv pip check --quiet || say "the packages do not fit each other; see the lines above"
+.venv/bin/python -c 'import numpy, torch' || say "the packages cannot be imported; see the lines above"
 touch .venv/installed

@@ -115,6 +115,14 @@ def test_the_installer_and_the_package_support_the_same_pythons(version, support
     assert (result.returncode == 0) == supported
 
 
+def test_the_locks_lowest_python_is_no_setting_of_installs():
+    """`uv pip install` obeys it too: every Python but 3.11 got builds for 3.11, which cannot be imported."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert "python-version" not in project["tool"]["uv"]["pip"]
+    lowest = re.search(r"--python-version (\S+)", (ROOT / "requirements/lock.sh").read_text())[1]
+    assert project["project"]["requires-python"].startswith(f">={lowest},")
+
+
 def test_uv_comes_from_the_lock_file():
     """Renovate's manager of pyproject.toml finds the pin there; a copy in the script would stay behind."""
     assert not re.findall(r"uv==\d", (ROOT / "requirements/install.sh").read_text())
