@@ -17,12 +17,13 @@ from starlette.routing import Route
 
 from app.images import ImageError, decode, overlay
 from app.inference import decoding
+from app.limits import MB, REQUESTS_BYTES
 from app.model import ModelError, Prediction
 from app.openapi import document
 from app.serving import Served, serving
 
 # One request: enough for a folder of scans, little enough that many at once fit in memory.
-MAX_BODY = 64 * 1024**2
+MAX_BODY = min(64 * MB, REQUESTS_BYTES)
 MAX_IMAGES = 32
 # Requests at once; further ones are told to come back instead of piling up in memory.
 MAX_REQUESTS = 64
@@ -30,7 +31,7 @@ MAX_SECONDS = 60.0
 # Without a byte of a request's body: connections that send nothing must not keep the others out.
 MAX_SILENCE = 10.0
 # Bytes of all requests that are under way: each is held two or three times over until it is answered.
-MAX_HELD = 2 * MAX_BODY
+MAX_HELD = REQUESTS_BYTES
 
 # Without its temporary files, for the page's uploads too: nothing that is sent here reaches a disk.
 MultiPartParser.spool_max_size = sys.maxsize

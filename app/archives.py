@@ -1,29 +1,67 @@
-"""Reads pictures out of an uploaded zip without trusting it, and writes labelled pictures as a zip of label folders."""
+"""Reads images out of an uploaded zip without trusting it, and writes labeled images as a zip of label folders."""
 
 import io
-import lzma
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
-from itertools import count
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count, pairwise
 from pathlib import PurePosixPath
 
-from app.images import MAX_BYTES, ImageError, decode
+from app.images import MAX_BYTES, ImageError
+from app.text import file_name
 
 MAX_MEMBERS = 1000
-# Bytes of a zip's list of contents, which Python reads whole before it can be asked for anything.
-MAX_DIRECTORY = 4 * 1024**2
-# Bytes of pictures that one visit may hold, as they are read and not as a zip says.
-MAX_HELD = 400 * 1024**2
+# Bytes of a zip's list of contents, which Python reads as a whole before anything in it can be checked.
+MAX_DIRECTORY = 1024**2
+# Bytes of a member's name; longer ones are no path on any system, and a thousand of them would fill the memory.
+MAX_NAME = 1024
+# Bytes of all members together as the zip's list of contents gives them. Images hardly compress; zip bombs do.
+MAX_UNPACKED = 400 * 1024**2
 # What the trainer's folders read; anything else is written as PNG.
 TRAINABLE = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
-# Between labels in a folder's name; the first that no label contains is taken.
+# Between labels in a folder's name; the first that no label contains is used.
 SEPARATORS = ("-", "+", "_", "~")
+# The only methods that everyday programs use for images. Python unpacks the others without a limit on memory.
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 class ArchiveError(Exception):
     """A zip that cannot be read at all; the message is a sentence for the person who sent it."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file in a zip that stays packed until it is read.
+
+    Attributes:
+        name: its path in the zip, only ever used as a name.
+        problem: why it cannot be read, empty if it can.
+    """
+
+    name: str
+    problem: str = ""
+    archive: zipfile.ZipFile | None = None
+    info: zipfile.ZipInfo | None = None
+
+    def read(self) -> bytes:
+        """The unpacked bytes; may be called from several threads at once.
+
+        Raises:
+            ImageError: if the member is damaged or larger than the zip says.
+        """
+        if self.archive is None or self.info is None:
+            raise ImageError(self.problem)
+        try:
+            with self.archive.open(self.info) as file:
+                # One byte more than the zip says tells whether there is more.
+                content = file.read(self.info.file_size + 1)
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError):
+            raise ImageError("It is damaged.") from None
+        if is_zip(content):
+            raise ImageError("A zip within a zip is not opened.")
+        return content
 
 
 def is_zip(data: bytes) -> bool:
@@ -31,71 +69,57 @@ def is_zip(data: bytes) -> bool:
     return data.startswith((b"PK\x03\x04", b"PK\x05\x06"))
 
 
-def unpack(data: bytes, budget: int = MAX_HELD) -> Iterator[tuple[str, bytes | ImageError]]:
-    """Name and content of every picture in a zip, in its order; for one that cannot be read, the reason instead.
+def members(data: bytes) -> list[Member]:
+    """Every file in a zip, in its order; folders, hidden files and what macOS adds are left out.
 
-    Nothing is written anywhere, so that a member's path is no more than a name. Folders, hidden files and what macOS
-    adds are left out.
-
-    Args:
-        data: the zip.
-        budget: bytes of all pictures together.
+    Nothing is unpacked or written, so the zip's own bytes are all that is held.
 
     Raises:
-        ArchiveError: if the zip is damaged, or larger than is read here.
+        ArchiveError: if the zip is damaged, overlaps itself, or would unpack to more than is read here.
     """
     try:
         end = zipfile._EndRecData(io.BytesIO(data))  # no public function reads the end without the list
         if end and end[zipfile._ECD_SIZE] > MAX_DIRECTORY:
             raise ArchiveError(f"The zip's list of contents is too long; at most {MAX_MEMBERS} files are read.")
         archive = zipfile.ZipFile(io.BytesIO(data))
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+    except ArchiveError:
+        raise
+    except Exception as error:  # BadZipFile, struct.error, OverflowError, UnicodeDecodeError, …: all of bytes alone
         raise ArchiveError("The zip is damaged.") from error
-    members = [member for member in archive.infolist() if not member.is_dir() and not _hidden(member.filename)]
-    if len(members) > MAX_MEMBERS:
-        raise ArchiveError(f"The zip holds {len(members)} files; at most {MAX_MEMBERS} are read.")
-    total = 0
-    for member in members:
-        content = _read(archive, member, budget - total)
-        if content is None:
-            raise ArchiveError(f"The zip unpacks to more than {budget // 1024**2} MB; the rest was left out.")
-        total += len(content) if isinstance(content, bytes) else 0
-        yield member.filename, content
+    found = [info for info in archive.infolist() if not info.is_dir() and not _hidden(info.filename)]
+    # The list of what was left out is not kept.
+    archive.filelist.clear()
+    archive.NameToInfo.clear()
+    if len(found) > MAX_MEMBERS:
+        raise ArchiveError(f"The zip holds {len(found)} files; at most {MAX_MEMBERS} are read.")
+    places = sorted((info.header_offset, info.header_offset + info.compress_size) for info in found)
+    if any(after[0] < before[1] or after[0] == before[0] for before, after in pairwise(places)):
+        raise ArchiveError("The zip is damaged: its files overlap.")
+    if sum(info.file_size for info in found) > MAX_UNPACKED:
+        raise ArchiveError(
+            f"The zip unpacks to more than {MAX_UNPACKED // 1024**2} MB; send its images in several smaller ones."
+        )
+    return [_member(archive, info) for info in found]
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
+    problem = ""
+    if info.flag_bits & 0x1:
+        problem = "It is encrypted; unpack the zip yourself first."
+    elif stat.S_ISLNK(info.external_attr >> 16):
+        problem = "It is a link, not an image."
+    elif info.compress_type not in METHODS:
+        problem = "It is packed with an unsupported method; make the zip with the usual one, Deflate."
+    elif info.file_size > MAX_BYTES:
+        problem = f"It has more than {MAX_BYTES // 1024**2} MB."
+    elif len(info.filename) > MAX_NAME:
+        problem = "Its name is too long."
+    return Member(info.filename[:MAX_NAME], problem) if problem else Member(info.filename, "", archive, info)
 
 
 def _hidden(name: str) -> bool:
     parts = PurePosixPath(name.replace("\\", "/")).parts
     return any(part.startswith(".") and part != ".." for part in parts) or "__MACOSX" in parts
-
-
-def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, left: int) -> bytes | ImageError | None:
-    """A member's bytes, or why it is not read, or None if the zip's budget of `left` bytes does not suffice."""
-    if member.flag_bits & 0x1:
-        return ImageError("It is encrypted; unpack the zip yourself first.")
-    if stat.S_ISLNK(member.external_attr >> 16):
-        return ImageError("It is a link, not a picture.")
-    try:
-        with archive.open(member) as file:
-            # One byte more than allowed tells whether there is more, whatever size the zip claims.
-            content = file.read(min(MAX_BYTES, left) + 1)
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        lzma.LZMAError,
-        EOFError,
-        OSError,
-        ValueError,
-        NotImplementedError,
-        RuntimeError,
-    ):
-        return ImageError("It is damaged, or packed in a way that is not read here.")
-    if len(content) > left:
-        return None
-    if len(content) > MAX_BYTES:
-        return ImageError(f"It has more than {MAX_BYTES // 1024**2} MB.")
-    if is_zip(content):
-        return ImageError("A zip within a zip is not opened.")
-    return content
 
 
 def separator_for(labels: Iterable[str]) -> str:
@@ -104,33 +128,58 @@ def separator_for(labels: Iterable[str]) -> str:
     return next(sign * times for times in count(1) for sign in SEPARATORS if sign * times not in names)
 
 
-def pack(pictures: Iterable[tuple[str, bytes, list[str]]], separator: str) -> bytes:
-    """A zip with each picture in the folder of its labels, ready for `manasight data split`.
+class _Stream(io.RawIOBase):
+    """Where a zip is written that is sent at once: keeps nothing but what was not sent yet."""
+
+    def __init__(self) -> None:
+        self.waiting = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data) -> int:
+        self.waiting += data
+        return len(data)
+
+    def take(self) -> bytes:
+        taken = bytes(self.waiting)
+        self.waiting.clear()
+        return taken
+
+
+Readable = tuple[str, Callable[[], bytes], list[str]]
+
+
+def pack(images: Iterable[Readable], separator: str, to_png: Callable[[bytes], bytes]) -> Iterator[bytes]:
+    """Pieces of a zip with each image in the folder of its labels, ready for `manasight data split`.
+
+    One image at a time is held, however many there are.
 
     Args:
-        pictures: name, the file's bytes and its labels; one without labels is left out.
+        images: name, a function that gives the file's bytes, and labels; one without labels, or whose bytes raise
+            ImageError, is left out.
         separator: between the labels in a folder's name.
+        to_png: converts what the trainer does not read; raises ImageError.
     """
-    buffer = io.BytesIO()
+    stream = _Stream()
     taken: set[str] = set()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:  # pictures are compressed already
-        for name, data, labels in pictures:
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:  # images are compressed already
+        for name, read, labels in images:
             if not labels:
                 continue
-            folder = separator.join(_safe(label) or "_" for label in sorted(labels))
-            path = PurePosixPath(_safe(PurePosixPath(name.replace("\\", "/")).name) or "picture")
-            if path.suffix.lower() not in TRAINABLE:
-                converted = io.BytesIO()
-                decode(data).save(converted, "PNG")
-                path, data = path.with_suffix(".png"), converted.getvalue()
+            folder = separator.join(file_name(label, "_") for label in sorted(labels))
+            path = PurePosixPath(file_name(PurePosixPath(name.replace("\\", "/")).name, "image"))
+            try:
+                data = read()
+                if path.suffix.lower() not in TRAINABLE:
+                    path, data = path.with_suffix(".png"), to_png(data)
+            except ImageError:
+                continue
             unique, number = f"{folder}/{path}", 2
-            while unique.lower() in taken:  # also on disks that do not tell case
+            while unique.casefold() in taken:  # also on file systems that ignore case
                 unique, number = f"{folder}/{path.stem}-{number}{path.suffix}", number + 1
-            taken.add(unique.lower())
+            taken.add(unique.casefold())
             archive.writestr(unique, data)
-    return buffer.getvalue()
-
-
-def _safe(name: str) -> str:
-    """A name without what would lead out of a folder or what file systems refuse."""
-    return "".join("_" if sign in '/\\:*?"<>|' or sign < " " else sign for sign in name).lstrip(".").strip()
+            del data
+            yield stream.take()
+    yield stream.take()

@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from app import api
+from app import api, downloads
 from app.serving import Settings, serving
 from app.uploads import LimitUploads
 
@@ -61,7 +61,7 @@ async def lifespan(_app: st.App) -> AsyncIterator[None]:
 Settings.from_environment()  # a wrong one ends the start here, with its sentence
 app = st.App(
     Path(__file__).with_name("page.py"),
-    routes=api.routes(BASE),
+    routes=[*api.routes(BASE), *downloads.routes(BASE)],
     middleware=[Middleware(LimitUploads)],
     lifespan=lifespan,
 )

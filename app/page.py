@@ -1,21 +1,21 @@
 """The page: pictures in; labels, confidences, heat maps, and a labelled data set out."""
 
-import html
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import streamlit as st
 
-from app.archives import MAX_HELD, pack, separator_for
+from app.archives import Readable, separator_for
 from app.images import EXTENSIONS
 from app.labels import SWATCHES, groups
+from app.limits import MB, VISIT_BYTES
 from app.model import Model, ModelError, Prediction
 from app.registry import ALIAS
-from app.results import Result, open_file, predict, to_csv
+from app.results import Result, predict, to_csv
 from app.serving import Served, Serving, serving
-from app.uploads import FULL, take, visit
+from app.text import markdown, markup
+from app.uploads import take, visit
 
 STYLE = Path(__file__).with_name("page.css")
 # A file of its own: a Material icon would be fetched from a font server by every browser.
@@ -25,6 +25,8 @@ SAMPLES = sorted(Path(__file__).with_name("samples").glob("*.jpg"))
 # Pictures of one visit: each keeps its file and a small JPEG in memory until the visit ends.
 MAX_PICTURES = 1000
 PER_PAGE = 24
+# Megabytes of one upload, which Streamlit limits to what .streamlit/config.toml says.
+MAX_UPLOAD_MB = min(200, VISIT_BYTES // MB)
 # Decoded and predicted together, between two movements of the progress bar.
 CHUNK = 8
 # Seconds after which an open page notices that another model answers.
@@ -49,11 +51,15 @@ def gather(model: Model) -> tuple[list[Given], list[Given]]:
     uploads = {"Files": [], "Folder": [], "Camera": []}
     if "Files" in seen:
         with st.container(key="files"):
-            uploads["Files"] = st.file_uploader("Pictures, or a zip of them", accept_multiple_files=True)
+            uploads["Files"] = st.file_uploader(
+                "Pictures, or a zip of them", accept_multiple_files=True, max_upload_size=MAX_UPLOAD_MB
+            )
     if "Folder" in seen:
         with st.container(key="folder"):
             kinds = list(EXTENSIONS)
-            uploads["Folder"] = st.file_uploader("A folder of pictures", type=kinds, accept_multiple_files="directory")
+            uploads["Folder"] = st.file_uploader(
+                "A folder of pictures", type=kinds, accept_multiple_files="directory", max_upload_size=MAX_UPLOAD_MB
+            )
     for name in {"Files", "Folder"} & seen - {source}:
         st.html(f"<style>.st-key-{name.lower()} {{ display: none; }}</style>")
     if source == "Camera":
@@ -94,8 +100,8 @@ def answer(shared: Serving, served: Served, given: list[Given], others: list[Giv
         del held.files[key]
     for key, name, load in given:
         if key not in held.files:
-            held.add(key, open_file(name, load(), max(0, MAX_HELD - held.held(but=key))))
-    results = {f"{key}/{index}": result for key, _, _ in given for index, result in enumerate(held.files[key])}
+            held.open(key, name, load)
+    results = {f"{key}/{index}": result for key, _, _ in given for index, result in enumerate(held.files[key].results)}
     if len(results) > MAX_PICTURES:
         st.warning(f"{len(results)} pictures were given; the first {MAX_PICTURES} are answered.")
         results = dict(list(results.items())[:MAX_PICTURES])
@@ -103,6 +109,7 @@ def answer(shared: Serving, served: Served, given: list[Given], others: list[Giv
     bar = st.progress(0.0) if len(pending) > CHUNK else None
     for start in range(0, len(pending), CHUNK):
         predict(shared, served, pending[start : start + CHUNK])
+        held.trim(pending[start : start + CHUNK])
         if bar:
             done = min(start + CHUNK, len(pending))
             bar.progress(done / len(pending), text=f"{done} of {len(pending)} pictures")
@@ -118,7 +125,7 @@ def chips(labels: list[str]) -> str:
     items = ""
     for label in labels:
         dot = f'<span class="ms-dot" style="background:{SWATCHES[label]}"></span>' if label in SWATCHES else ""
-        items += f"<li>{dot}{html.escape(label)}</li>"
+        items += f"<li>{dot}{markup(label)}</li>"
     return f'<ul class="ms-chips" aria-label="Labels">{items}</ul>'
 
 
@@ -136,7 +143,7 @@ def bars(model: Model, prediction: Prediction, shift: float) -> str:
         for name in sorted(names, key=lambda name: -confidence[name]):
             value, threshold = confidence[name], thresholds[name]
             rows += (
-                f'<tr class="{"on" if name in chosen else "off"}"><th scope="row">{html.escape(name)}</th>'
+                f'<tr class="{"on" if name in chosen else "off"}"><th scope="row">{markup(name)}</th>'
                 f'<td><div class="ms-track" title="threshold {threshold:.0%}">'
                 f'<div class="ms-fill" style="width:{value:.1%}"></div>'
                 f'<div class="ms-mark" style="left:{threshold:.1%}"></div></div></td>'
@@ -144,11 +151,6 @@ def bars(model: Model, prediction: Prediction, shift: float) -> str:
             )
         tables += f'<table class="ms-bars"><caption>{heading or "Confidence"}</caption>{rows}</table>'
     return f'{tables}<p class="ms-note">The line across a bar marks the class\'s threshold.</p>'
-
-
-def plain(text: str) -> str:
-    """A name where Streamlit expects Markdown, in which it could be a picture from anywhere, or a formula."""
-    return re.sub(r"([\\`*_\[\]$:<~])", r"\\\1", " ".join(text.split()))
 
 
 def correct(result: Result, widget: str, predicted: list[str]) -> None:
@@ -163,7 +165,7 @@ def edit_labels(key: str, result: Result, model: Model, shift: float) -> None:
     st.session_state[widget] = result.labels(model, shift)
     predicted = model.labels(result.prediction.probabilities, shift) if result.prediction else []
     st.multiselect(
-        f"Labels of {plain(result.name)}" + (" (corrected)" if result.corrected is not None else ""),
+        f"Labels of {markdown(result.name)}" + (" (corrected)" if result.corrected is not None else ""),
         model.classes,
         key=widget,
         on_change=correct,
@@ -188,16 +190,16 @@ def show_closely(key: str, result: Result, model: Model, shift: float) -> None:
         if len(ordered) > MANY:
             looked = st.selectbox(**asked, index=None, placeholder="choose a label")
         else:
-            looked = st.pills(**asked, format_func=plain, wrap=True)
+            looked = st.pills(**asked, format_func=markdown, wrap=True)
         if looked:
             alt = f"Heat map of {looked} over {result.name}"
             if result.prediction.activation_maps[model.classes.index(looked)].max() <= 0:
                 alt += ": no place spoke for it"
-            place.image(result.heat_map(model, looked), caption=plain(alt), width="stretch", alt=alt)
+            place.image(result.heat_map(model, looked), caption=markdown(alt), width="stretch", alt=alt)
         else:
             alt = f"{result.name}: {', '.join(result.labels(model, shift)) or UNLABELLED}"
             width, height = result.size
-            place.image(result.shown, caption=f"{plain(result.name)}, {width} × {height}", width="stretch", alt=alt)
+            place.image(result.shown, caption=f"{markdown(result.name)}, {width} × {height}", width="stretch", alt=alt)
 
 
 def choose(results: dict[str, Result], model: Model, shift: float) -> dict[str, Result]:
@@ -213,7 +215,7 @@ def choose(results: dict[str, Result], model: Model, shift: float) -> dict[str, 
         "Show only",
         options,
         selection_mode="multi",
-        format_func=lambda name: f"{plain(name)} · {counts[name]}",
+        format_func=lambda name: f"{markdown(name)} · {counts[name]}",
         key="filter",
         help="Of several, a picture has to have all. Downloads hold every picture, whatever is shown.",
     )
@@ -222,9 +224,9 @@ def choose(results: dict[str, Result], model: Model, shift: float) -> dict[str, 
 
 def named_chips(result: Result, model: Model, shift: float) -> str:
     """A picture's name and its labels as HTML."""
-    name = html.escape(" ".join(result.name.split())) + (" (corrected)" if result.corrected is not None else "")
+    name = markup(result.name) + (" (corrected)" if result.corrected is not None else "")
     listed = chips(result.labels(model, shift))
-    spoken = name.replace("&lt;", "‹").replace("&gt;", "›")  # a tag in an attribute has it taken away
+    spoken = name.replace("&lt;", "‹").replace("&gt;", "›")  # Streamlit drops an attribute that has a tag in it
     return f'<div role="group" aria-label="Labels of {spoken}"><p class="ms-name">{name}</p>{listed}</div>'
 
 
@@ -243,7 +245,7 @@ def show_grid(results: dict[str, Result], model: Model, shift: float) -> None:
         for key, result in list(chosen.items())[(page - 1) * PER_PAGE : page * PER_PAGE]:
             with st.container(border=True, width=250):
                 if result.problem:
-                    st.error(f"**{plain(result.name)}**: {result.problem}", icon=":material/broken_image:")
+                    st.error(f"**{markdown(result.name)}**: {markdown(result.problem)}", icon=":material/broken_image:")
                     continue
                 alt = f"{result.name}: {', '.join(result.labels(model, shift)) or UNLABELLED}"
                 st.image(result.shown, width="stretch", alt=alt)
@@ -266,10 +268,13 @@ def show_downloads(results: dict[str, Result], served: Served, shift: float) -> 
     model = served.model
     separator = separator_for(model.classes)
 
-    def folders() -> bytes:
-        return pack(((r.name, r.data, r.labels(model, shift)) for r in results.values() if not r.problem), separator)
+    def labelled() -> tuple[Iterator[Readable], str]:
+        good = [result for result in results.values() if not result.problem]
+        return ((result.name, result.load, result.labels(model, shift)) for result in good), separator
 
-    with st.container(horizontal=True):
+    held = visit()
+    held.download = labelled
+    with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
             "Table (CSV)",
             lambda: to_csv(served, list(results.values()), shift),
@@ -278,16 +283,12 @@ def show_downloads(results: dict[str, Result], served: Served, shift: float) -> 
             on_click="ignore",
             icon=":material/table:",
         )
-        st.download_button(
-            "Pictures in label folders (zip)",
-            folders,
-            "manasight-labelled.zip",
-            "application/zip",
-            on_click="ignore",
-            icon=":material/folder_zip:",
-            help="Switch “Correct labels” on where they are wrong. Then train: unpack it, `manasight data split`, "
-            f"`manasight fit`. Labels are joined by “{separator}”; pictures without a label are left out.",
-        )
+        # Not Streamlit's button, which needs all of the zip in memory; this one is made while it is sent.
+        st.html(f'<a class="ms-button" href="download/{held.token}" download>Images in label folders (zip)</a>')
+    st.caption(
+        "Correct the labels first where they are wrong. To train on the zip: unpack it, `manasight data split`, "
+        f"`manasight fit`. Labels are joined by “{markdown(separator)}”; images without a label are left out."
+    )
 
 
 @st.fragment(run_every=LOOK)
@@ -296,9 +297,9 @@ def show_model(shared: Serving, drawn: Served) -> None:
     served = shared.current()
     if served is not drawn:
         st.rerun()
-    if visit().refused:  # of itself the uploader shows no more of a refusal than its status
-        visit().refused = False
-        st.toast(f"Not all was taken: {FULL}", icon=":material/warning:", duration="infinite")
+    if refused := visit().refused:  # of itself the uploader shows only the status of a refusal
+        visit().refused = ""
+        st.toast(f"Some uploads were rejected: {refused}", icon=":material/warning:", duration="infinite")
     model = served.model
     st.subheader("Model")
     rows = {"Name": served.title}
@@ -313,7 +314,7 @@ def show_model(shared: Serving, drawn: Served) -> None:
     rows["Data"] = model.data_fingerprint[:12] or "not recorded"
     more = f" and {len(model.classes) - MANY} more" if len(model.classes) > MANY else ""
     rows[f"{len(model.classes)} classes"] = ", ".join(model.classes[:MANY]) + more
-    terms = "".join(f"<dt>{html.escape(key)}</dt><dd>{html.escape(value)}</dd>" for key, value in rows.items())
+    terms = "".join(f"<dt>{markup(key)}</dt><dd>{markup(value, 4000)}</dd>" for key, value in rows.items())
     st.html(f'<dl class="ms-model">{terms}</dl>')
     if served.champion and served.champion.run_url:
         st.link_button("Open the run in MLflow", served.champion.run_url, width="stretch")
@@ -322,9 +323,9 @@ def show_model(shared: Serving, drawn: Served) -> None:
             swapped = shared.check()
         if swapped:
             st.rerun()
-        st.toast(shared.note or "This is the champion.")
+        st.toast(markdown(shared.note) or "This is the champion.")
     if shared.note:
-        st.info(shared.note, icon=":material/info:")
+        st.info(markdown(shared.note), icon=":material/info:")
 
 
 def show_limits(served: Served) -> None:
@@ -351,7 +352,7 @@ def main() -> None:
     try:
         served = shared.current()
     except ModelError as error:
-        st.error(f"There is no model to answer with: {error}")
+        st.error(f"There is no model to answer with: {markdown(str(error))}")
         return
     with st.sidebar:
         shift = st.slider(

@@ -1,4 +1,4 @@
-"""What the page knows of one picture, and the tables and archives that people download of many."""
+"""What the page knows of one image, and the table that people download of many."""
 
 import csv
 import io
@@ -7,39 +7,65 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from app.archives import MAX_HELD, ArchiveError, is_zip, unpack
+from app.archives import MAX_NAME, ArchiveError, Member, is_zip, members
 from app.images import ImageError, decode, overlay
 from app.inference import decoding
+from app.limits import VISIT_BYTES
 from app.model import Model, Prediction
 from app.serving import Served, Serving
+from app.text import csv_cell, one_line
 
-# Longest side of a picture on the page, in pixels: sharp in its column, small enough to keep hundreds.
+# Longest side of an image on the page, in pixels: sharp in its column, small enough to keep hundreds.
 SHOWN = 720
-FULL = f"One visit holds {MAX_HELD // 1024**2} MB of pictures; remove some first, then add this again."
+# Bytes of everything else that is kept of an image: its objects, widgets and place in tables.
+OVERHEAD = 2048
+FULL = f"A visit can hold {VISIT_BYTES // 1024**2} MB of images; remove some, then add this again."
 
 
 @dataclass
 class Result:
-    """One picture of a person's: its file, how it is shown, and what the model says, or why it could not be read.
+    """One image of a person's: its file, how it is shown, and what the model says, or why it could not be read.
 
     Attributes:
-        name: the file's own.
-        data: the file's bytes, for the zip with corrected labels.
+        name: the file's own, on one line and shortened.
+        data: the file's bytes, or its place in a zip, for the zip with corrected labels.
         problem: a sentence; if there is one, nothing below is set, and no bytes are kept.
         shown: JPEG of at most SHOWN pixels.
-        size: width and height of the picture in pixels.
+        size: width and height of the image in pixels.
         prediction: of the model whose digest is `predicted_by`.
         corrected: the labels that the person chose, None for the model's.
     """
 
     name: str
-    data: bytes
+    data: bytes | Member
     problem: str = ""
     shown: bytes = b""
     size: tuple[int, int] = (0, 0)
     prediction: Prediction | None = None
     predicted_by: str = ""
     corrected: list[str] | None = None
+
+    @property
+    def held(self) -> int:
+        """Bytes kept of it; those of a zip that it is in are counted with the zip."""
+        found = OVERHEAD + 4 * len(self.name) + 2 * len(self.shown)  # Streamlit keeps what is shown once more
+        if isinstance(self.data, bytes):
+            found += len(self.data)
+        if self.prediction is not None:
+            found += self.prediction.probabilities.nbytes + self.prediction.activation_maps.nbytes
+        return found
+
+    def load(self) -> bytes:
+        """The file's bytes.
+
+        Raises:
+            ImageError: if it is in a zip and damaged there.
+        """
+        return self.data if isinstance(self.data, bytes) else self.data.read()
+
+    def drop(self, problem: str) -> None:
+        """Keep nothing of it but the reason."""
+        self.problem, self.data, self.shown, self.prediction = problem, b"", b"", None
 
     def labels(self, model: Model, shift: float) -> list[str]:
         """The corrected labels that this model knows, else the predicted ones."""
@@ -62,34 +88,27 @@ class Result:
         return overlay(image, maps[model.classes.index(label)], float(maps.max()))
 
 
-def open_file(name: str, data: bytes, budget: int = MAX_HELD) -> list[Result]:
-    """What one given file holds: itself, or everything in a zip; nothing is decoded yet.
-
-    Args:
-        name: the file's own.
-        data: its bytes.
-        budget: bytes that may be held of it.
-    """
+def open_file(name: str, data: bytes) -> list[Result]:
+    """What one given file holds: itself, or everything in a zip; nothing is unpacked or decoded yet."""
+    name = one_line(name, MAX_NAME)
     if not is_zip(data):
-        return [Result(name, data) if len(data) <= budget else Result(name, b"", problem=FULL)]
-    found: list[Result] = []
+        return [Result(name, data)]
     try:
-        for member, content in unpack(data, budget):
-            if isinstance(content, ImageError):
-                found.append(Result(member, b"", problem=str(content)))
-            else:
-                found.append(Result(member, content))
+        found = [
+            Result(one_line(member.name, MAX_NAME), b"" if member.problem else member, problem=member.problem)
+            for member in members(data)
+        ]
     except ArchiveError as error:
-        found.append(Result(name, b"", problem=str(error)))
+        return [Result(name, b"", problem=str(error))]
     return found or [Result(name, b"", problem="The zip holds no files.")]
 
 
 def read(result: Result) -> Image.Image | None:
     """Decode a result's file and note how it is shown; the full picture, or None if the problem was noted instead."""
     try:
-        image = decode(result.data)
+        image = decode(result.load())
     except ImageError as error:
-        result.problem, result.data = str(error), b""
+        result.drop(str(error))
         return None
     small = image if max(image.size) <= SHOWN else image.resize(_fit(image.size))
     buffer = io.BytesIO()
@@ -114,29 +133,31 @@ def predict(shared: Serving, served: Served, results: Sequence[Result]) -> None:
 
 
 def to_csv(served: Served, results: Sequence[Result], shift: float) -> bytes:
-    """One row per picture: file, labels, whether they were corrected, each class's probability, the model, a problem.
+    """One row per image: file, labels, whether they were corrected, each class's probability, the model, a problem.
 
     UTF-8 with the mark that spreadsheet programs look for.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     classes = served.model.classes
-    writer.writerow(["file", "labels", "corrected", *(_cell(name) for name in classes), "model", "problem"])
+    writer.writerow(["file", "labels", "corrected", *map(csv_cell, classes), "model", "problem"])
     for result in results:
         values = [""] * len(classes)
         if result.prediction is not None:
             values = [f"{value:.6f}" for value in result.prediction.probabilities]
         labels = ";".join(result.labels(served.model, shift))
         corrected = "yes" if result.corrected is not None else "no"
-        writer.writerow([_cell(result.name), _cell(labels), corrected, *values, _cell(served.title), result.problem])
+        writer.writerow(
+            [
+                *map(csv_cell, (result.name, labels, corrected)),
+                *values,
+                csv_cell(served.title),
+                csv_cell(result.problem),
+            ]
+        )
     return buffer.getvalue().encode("utf-8-sig")
 
 
 def _fit(size: tuple[int, int]) -> tuple[int, int]:
     scale = SHOWN / max(size)
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-
-def _cell(text: str) -> str:
-    """A spreadsheet runs a cell that begins like a formula; an apostrophe before it makes it text."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

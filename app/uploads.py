@@ -1,5 +1,9 @@
-"""What one visit of the page holds, and a limit on it: Streamlit limits one file, and keeps as many as are sent."""
+"""What one visit of the page holds, and limits on it: Streamlit limits one file, and keeps as many as are sent."""
 
+import asyncio
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 import streamlit as st
@@ -10,47 +14,84 @@ from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileMan
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from app.archives import MAX_HELD
-from app.results import FULL, Result
+from app.archives import Member, Readable
+from app.limits import VISIT_BYTES, VISITS_BYTES
+from app.results import FULL, OVERHEAD, Result, open_file
 
-# Streamlit draws each page with copies of all uploads; here they are read once, and let go.
+# Seconds that an upload waits for others to be stored before it is refused.
+PATIENCE_SECONDS = 60.0
+BUSY = "The app holds as many images of other visitors as it can; try again in a few minutes."
+
+# Streamlit draws each page with copies of all uploads; here they are read once, and released.
 setattr(UploadedFile, "__deepcopy__", lambda file, _memo: file)  # noqa: B010 - the class has none to assign to
 
 
 def take(file: UploadedFile) -> bytes:
-    """The bytes of an upload; Streamlit, which holds them until the page next says something, has none then."""
+    """The bytes of an upload; Streamlit, which holds them until the page next sends something, has none then."""
     data = file.getvalue()
     file.truncate(0)
     return data
 
 
+@dataclass
+class Opened:
+    """One file that was given: what was found in it, and the bytes of the zip that this is still read from."""
+
+    results: list[Result]
+    zipped: int = 0
+
+    @property
+    def held(self) -> int:
+        """Bytes kept of it."""
+        kept = self.zipped if any(isinstance(result.data, Member) for result in self.results) else 0
+        return kept + sum(result.held for result in self.results)
+
+
 class Visit:
-    """The files of one visit.
+    """The budget of one visit: every byte that is kept for it, on its way, or waiting.
 
     Attributes:
         session: Streamlit's name of the visit.
+        token: names the visit in the address of its download; nobody else can guess it.
         files: what was found in each file that was opened, by Streamlit's name of the file.
         arriving: bytes of uploads that are on their way.
-        refused: whether an upload was refused since the page last looked.
+        refused: why an upload was refused since the page last looked, empty if none was.
+        download: gives the images of the visit for a zip, as the page last showed them; None before that.
     """
 
     def __init__(self, session: str) -> None:
         """Nothing is opened yet."""
         self.session = session
-        self.files: dict[str, list[Result]] = {}
-        self.arriving, self.refused = 0, False
+        self.token = secrets.token_urlsafe(24)
+        self.files: dict[str, Opened] = {}
+        self.arriving = 0
+        self.refused = ""
+        self.download: Callable[[], tuple[Iterator[Readable], str]] | None = None
 
-    def held(self, but: str = "") -> int:
-        """Bytes of what was opened, of what waits for it, except the file that is named, and of what arrives."""
-        opened = sum(len(result.data) for file in list(self.files.values()) for result in file)
-        waiting = sum(len(data) for key, data in self._waiting().items() if key != but)
-        return opened + waiting + self.arriving
+    def held(self) -> int:
+        """Bytes of what was opened, of what waits for it, and of what arrives."""
+        opened = sum(file.held for file in list(self.files.values()))
+        return opened + sum(len(data) + OVERHEAD for data in self._waiting().values()) + self.arriving
 
-    def add(self, key: str, found: list[Result]) -> None:
-        """Hold what was found in a file, and no longer the file: a zip would be held beside its pictures."""
-        self.files[key] = found
+    def open(self, key: str, name: str, load: Callable[[], bytes]) -> None:
+        """Open a file, and hold what was found in it instead of Streamlit's copy."""
+        data = load()
         for file in self._uploads().get_files(self.session, [key]):
             self._uploads().add_file(self.session, file._replace(data=b""))
+        # An upload was counted when it arrived; a photo or sample was not.
+        if self.held() + len(data) > VISIT_BYTES or all_held() + len(data) > VISITS_BYTES:
+            self.files[key] = Opened([Result(name, b"", problem=FULL)])
+        else:
+            self.files[key] = Opened(open_file(name, data), len(data))
+
+    def trim(self, results: list[Result]) -> None:
+        """Give up results that were just filled in, last first, while the visit holds more than it may."""
+        excess = max(self.held() - VISIT_BYTES, all_held() - VISITS_BYTES)
+        for result in reversed(results):
+            if excess <= 0:
+                break
+            excess -= result.held
+            result.drop(FULL)
 
     def _waiting(self) -> dict[str, bytes]:
         kept = self._uploads().file_storage.get(self.session, {})
@@ -67,12 +108,25 @@ class Visit:
 _visits: WeakValueDictionary[str, Visit] = WeakValueDictionary()
 
 
+def all_held() -> int:
+    """Bytes that all visits hold together."""
+    return sum(found.held() for found in list(_visits.values()))
+
+
 def visit() -> Visit:
     """The one whose page is being drawn."""
     if "visit" not in st.session_state:
         found = Visit(get_script_run_ctx().session_id)
         st.session_state.visit = _visits[found.session] = found
     return st.session_state.visit
+
+
+def visit_of_token(token: str) -> Visit | None:
+    """The visit that a download's address names, or None if it has ended."""
+    given = token.encode("utf-8", "replace")
+    return next(
+        (found for found in list(_visits.values()) if secrets.compare_digest(found.token.encode(), given)), None
+    )
 
 
 class LimitUploads:
@@ -83,26 +137,40 @@ class LimitUploads:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer 413, 411 if it does not say its size, or 400 if it belongs to no page."""
+        """Pass a request on, or refuse it: 400 for no visit, 411 without a size, 413 or 503 for want of room."""
         if scope["type"] != "http" or scope["method"] != "PUT" or "/_stcore/upload_file/" not in scope["path"]:
             await self.app(scope, receive, send)
             return
         found = _visits.get(scope["path"].split("/")[-2])
-        length = dict(scope["headers"]).get(b"content-length", b"")
+        text = dict(scope["headers"]).get(b"content-length", b"")
         if found is None:
-            refusal = PlainTextResponse(
-                "No page of this visit is open here; a proxy must keep a visitor on one app.", 400
-            )
-        elif not length.isdigit():
-            refusal = PlainTextResponse("Say how large the upload is, with Content-Length.", 411)
-        elif found.held() + int(length) > MAX_HELD:
-            found.refused = True
+            refusal = PlainTextResponse("This visit has no page here; a proxy must keep a visitor on one app.", 400)
+        elif not (text.isdigit() and len(text) < 16):
+            refusal = PlainTextResponse("Send the size of the upload in Content-Length.", 411)
+        elif found.held() + (length := int(text)) > VISIT_BYTES:
+            found.refused = FULL
             refusal = PlainTextResponse(FULL, 413)
+        elif not await _room_for(length):
+            found.refused = BUSY
+            refusal = PlainTextResponse(BUSY, 503)
         else:
-            found.arriving += int(length)
+            found.arriving += length
             try:
                 await self.app(scope, receive, send)
             finally:
-                found.arriving -= int(length)
+                found.arriving -= length
             return
         await refusal(scope, receive, send)
+
+
+async def _room_for(length: int) -> bool:
+    """Wait until an upload fits beside what is held and what arrives, which is held twice while it is parsed."""
+    for _ in range(int(PATIENCE_SECONDS * 10)):
+        arriving = sum(found.arriving for found in list(_visits.values()))
+        # One upload is always let in, however large.
+        if all_held() + length > VISITS_BYTES:
+            return False
+        if not arriving or all_held() + arriving + 2 * length <= VISITS_BYTES + VISIT_BYTES:
+            return True
+        await asyncio.sleep(0.1)
+    return False

@@ -122,7 +122,7 @@ def test_one_picture_is_corrected_and_downloaded(page: Page, address: str) -> No
 
     add_label(page, "red.png", "green")
     with page.expect_download() as sorted_pictures:
-        page.get_by_role("button", name="Pictures in label folders").click()
+        page.get_by_role("link", name="Images in label folders").click()
 
     with zipfile.ZipFile(sorted_pictures.value.path()) as archive:
         assert archive.namelist() == ["green-red/red.png"]
@@ -232,7 +232,7 @@ def test_one_visit_fills_no_memory(page: Page, start_app: Callable, tiny_file: P
             expect(cells(page)).to_have_count(1 + 7 * (index + 1))
         chooser.set_input_files(packed(tmp_path / "c.zip", 2))
 
-        expect(page.get_by_text("Not all was taken: One visit holds 400 MB")).to_be_visible()
+        expect(page.get_by_text("Some uploads were rejected: A visit can hold 400 MB")).to_be_visible()
         assert answers == [204, 204, 204, 204, 413]
         assert psutil.Process(process.pid).memory_info().rss - before < 450e6  # the pictures are 378 MB
         page.get_by_role("button", name="Remove a.zip").click()
@@ -257,24 +257,45 @@ def test_an_upload_reaches_no_disk(page: Page, start_app: Callable, tiny_file: P
     assert opened.read_text() == ""
 
 
-def test_a_files_name_loads_nothing(page: Page, address: str) -> None:
-    """Streamlit shows names as Markdown, in which one can be a picture on a server of the sender's."""
+HOSTILE_NAMES = (
+    "![b](http://127.0.0.1:9/b.png)",
+    "see https://127.0.0.1:9/c",
+    "www.evil.example",
+    "me@evil.example",
+    "<img src=http://127.0.0.1:9/d.png>",
+    ":material/delete: $x^2$ :red[d]",
+    "[e](javascript:alert)",
+)
+
+
+def test_names_are_only_text(page: Page, address: str) -> None:
+    """Streamlit shows names as Markdown, in which one can be an image, a link or an icon of the sender's."""
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     packed = io.BytesIO()
-    names = ("![a](http://127.0.0.1:9/a.png).txt", "![b](http://127.0.0.1:9/b.png).png")
     with zipfile.ZipFile(packed, "w") as archive:
-        archive.writestr(names[0], b"text")
-        archive.writestr(names[1], picture("red")["buffer"])
+        for name in HOSTILE_NAMES:
+            archive.writestr(f"{name}.txt", b"text")
+            archive.writestr(f"{name}.png", picture("red")["buffer"])
     page.goto(address)
 
-    upload(page, file("names.zip", packed.getvalue()))
+    upload(page, file(f"{HOSTILE_NAMES[0]}.zip", packed.getvalue()))
 
-    expect(page.get_by_text(names[0])).to_be_visible()
-    expect(page.get_by_role("group", name=f"Labels of {names[1]}")).to_be_visible()
+    def seen() -> str:
+        return page.get_by_test_id("stMain").inner_text().replace("\u2060", "")
+
+    expect(cells(page)).to_have_count(len(HOSTILE_NAMES))
+    for name in HOSTILE_NAMES:
+        file_name = name.rpartition("/")[2]
+        assert f"{file_name}.txt" in seen()  # in an error
+        assert f"{file_name}.png" in seen()  # below an image
     page.get_by_text("Correct labels").click()
-    expect(page.get_by_text(f"Labels of {names[1]}")).to_be_visible()
-    assert not [url for url in asked if ":9/" in url]
+    expect(page.get_by_test_id("stMultiSelect")).to_have_count(len(HOSTILE_NAMES))
+    page.get_by_role("button", name="Look closer").first.click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    assert page.locator("a[href*=evil], a[href*='127.0.0.1:9'], a[href^=mailto], a[href^=javascript]").count() == 0
+    assert page.locator(".katex").count() == 0
+    assert not [url for url in asked if ":9/" in url or "evil" in url]
 
 
 def test_the_filter_leaves_only_pictures_with_the_label(page: Page, address: str) -> None:
@@ -322,7 +343,7 @@ def test_corrected_labels_are_downloaded_as_folders_and_as_a_table(page: Page, a
     expect(cell(page, "red.png (corrected)").get_by_role("listitem")).to_have_text(["red", "green"])
 
     with page.expect_download() as sorted_pictures:
-        page.get_by_role("button", name="Pictures in label folders").click()
+        page.get_by_role("link", name="Images in label folders").click()
     with page.expect_download() as table:
         page.get_by_role("button", name="Table (CSV)").click()
 
@@ -350,7 +371,7 @@ def test_corrected_pictures_train_a_model(page: Page, address: str, tmp_path: Pa
     for name in ("00.png", "01.png", "02.png", "03.png"):
         add_label(page, name, "green")
     with page.expect_download() as pictures:
-        page.get_by_role("button", name="Pictures in label folders").click()
+        page.get_by_role("link", name="Images in label folders").click()
 
     with zipfile.ZipFile(pictures.value.path()) as archive:
         archive.extractall(tmp_path / "labelled")

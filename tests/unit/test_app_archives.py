@@ -3,12 +3,16 @@
 import io
 import zipfile
 from collections.abc import Iterable
+from contextlib import suppress
+from functools import partial
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from app import archives
-from app.archives import ArchiveError, is_zip, pack, separator_for, unpack
+from app.archives import ArchiveError, is_zip, members, separator_for
 from app.images import ImageError
 
 
@@ -28,22 +32,46 @@ def zipped(members: Iterable[tuple[str | zipfile.ZipInfo, bytes]], method: int =
     return buffer.getvalue()
 
 
+def unpack(data: bytes) -> list[tuple[str, bytes | ImageError]]:
+    """Name and content of every member of a zip, or why it is not read."""
+    found: list[tuple[str, bytes | ImageError]] = []
+    for member in members(data):
+        try:
+            found.append((member.name, member.read()))
+        except ImageError as error:
+            found.append((member.name, error))
+    return found
+
+
 def reasons(data: bytes) -> list[str]:
     """Why the members of a zip are not read."""
     return [str(content) for _, content in unpack(data) if isinstance(content, ImageError)]
+
+
+def to_png(data: bytes) -> bytes:
+    """What the app's decoders do for the trainer."""
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(data)).convert("RGB").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def pack(images: Iterable[tuple[str, bytes, list[str]]], separator: str) -> bytes:
+    """The zip of some images in memory."""
+    readable = ((name, partial(bytes, data), labels) for name, data, labels in images)
+    return b"".join(archives.pack(readable, separator, to_png))
 
 
 def test_pictures_come_out_by_name() -> None:
     data = zipped([("a.png", png("red")), ("sub/b.png", png("blue"))])
 
     assert is_zip(data)
-    assert list(unpack(data)) == [("a.png", png("red")), ("sub/b.png", png("blue"))]
+    assert unpack(data) == [("a.png", png("red")), ("sub/b.png", png("blue"))]
 
 
 def test_hidden_files_and_folders_are_left_out() -> None:
     data = zipped([("__MACOSX/._a.png", b"x"), (".DS_Store", b"x"), ("sub/.hidden/a.png", b"x"), ("dir/", b"")])
 
-    assert list(unpack(data)) == []
+    assert members(data) == []
 
 
 def test_a_path_that_leads_out_is_only_a_name() -> None:
@@ -70,7 +98,7 @@ def test_a_link_is_named() -> None:
     link = zipfile.ZipInfo("a.png")
     link.external_attr = 0o120777 << 16
 
-    assert reasons(zipped([(link, b"/etc/passwd")])) == ["It is a link, not a picture."]
+    assert reasons(zipped([(link, b"/etc/passwd")])) == ["It is a link, not an image."]
 
 
 def test_one_damaged_member_leaves_the_others() -> None:
@@ -83,33 +111,77 @@ def test_one_damaged_member_leaves_the_others() -> None:
     assert whole == png("blue")
 
 
-def test_a_bomb_is_given_up_before_it_fills_the_memory() -> None:
-    data = zipped((f"{i}.png", bytes(2 * 1024**2)) for i in range(50))
-    read: list[int] = []
+def test_a_bomb_is_refused_before_anything_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "MAX_UNPACKED", 3 * 1024**2)
 
     with pytest.raises(ArchiveError, match="more than 3 MB"):
-        read.extend(len(content) for _, content in unpack(data, 3 * 1024**2))
-
-    assert read == [2 * 1024**2]
+        members(zipped((f"{i}.png", bytes(2 * 1024**2)) for i in range(2)))
 
 
-def test_a_member_that_lies_about_its_size_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_method_that_unpacks_without_a_limit_is_not_used(method: int) -> None:
+    assert "unsupported method" in reasons(zipped([("a.png", bytes(50 * 1024**2))], method))[0]
+
+
+@pytest.mark.parametrize("step", [0, 40])
+def test_members_that_overlap_are_refused(step: int) -> None:
+    """As zip bombs do: a thousand entries that all unpack the same bytes, or bytes within each other's."""
+    data = bytearray(zipped([("a.png", bytes(200)), ("b.png", bytes(200))], zipfile.ZIP_STORED))
+    second = data.rindex(b"PK\x01\x02")
+    data[second + 42 : second + 46] = step.to_bytes(4, "little")
+
+    with pytest.raises(ArchiveError, match="overlap"):
+        members(bytes(data))
+
+
+def test_a_member_that_lies_about_its_size_is_not_unpacked_further() -> None:
+    data = bytearray(zipped([("a.png", bytes(30 * 1024**2))]))
+    for place in (data.index(b"PK\x03\x04") + 22, data.index(b"PK\x01\x02") + 24):
+        data[place : place + 4] = (100).to_bytes(4, "little")
+
+    ((_, content),) = unpack(bytes(data))
+
+    assert isinstance(content, ImageError) or len(content) <= 100
+
+
+def test_a_member_too_large_for_an_image_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "MAX_BYTES", 1024**2)
 
     assert reasons(zipped([("a.png", bytes(2 * 1024**2))])) == ["It has more than 1 MB."]
+
+
+def test_names_of_any_length_are_not_kept() -> None:
+    data = zipped((f"{'n' * 65_000}{i}.png", png()) for i in range(10))
+
+    found = members(data)
+
+    assert {len(member.name) for member in found} == {archives.MAX_NAME}
+    assert reasons(data) == ["Its name is too long."] * 10
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_damaged_zip_raises_nothing_unexpected(found: st.DataObject) -> None:
+    method = found.draw(st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA]))
+    data = bytearray(zipped([("a.png", b"1" * 500), ("b.png", b"2" * 50)], method))
+    for place in found.draw(st.lists(st.integers(0, len(data) - 1), min_size=1, max_size=4)):
+        data[place] = found.draw(st.integers(0, 255))
+
+    with suppress(ArchiveError):
+        unpack(bytes(data))
 
 
 def test_too_many_members_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "MAX_MEMBERS", 3)
 
     with pytest.raises(ArchiveError, match="holds 4 files; at most 3"):
-        list(unpack(zipped((f"{i}.png", b"x") for i in range(4))))
+        members(zipped((f"{i}.png", b"x") for i in range(4)))
 
 
 @pytest.mark.parametrize("data", [b"PK\x03\x04", b"PK\x03\x04" + b"\x00" * 100, zipped([("a.png", png())])[:-10]])
 def test_a_damaged_zip_gets_a_sentence(data: bytes) -> None:
     with pytest.raises(ArchiveError, match="damaged"):
-        list(unpack(data))
+        members(data)
 
 
 def test_labelled_pictures_go_into_the_folders_of_their_labels() -> None:
@@ -158,4 +230,4 @@ def test_a_list_of_contents_that_would_take_seconds_is_not_read() -> None:
     tail[12:16] = len(many).to_bytes(4, "little")
 
     with pytest.raises(ArchiveError, match="list of contents is too long"):
-        list(unpack(data[:start] + many + bytes(tail)))
+        members(data[:start] + many + bytes(tail))

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from app.archives import ArchiveError, pack, unpack
+from app.archives import ArchiveError, members, pack
 from app.images import MAX_JPEG_PIXELS, ImageError, decode
 
 # pytest undoes the filters that app.images sets for the app's own process.
@@ -161,7 +161,9 @@ def test_mutated_zips(changes: list[tuple[int, bytes]]) -> None:
     started = time.process_time()
 
     with suppress(ArchiveError):
-        assert all(isinstance(content, bytes | ImageError) for _, content in unpack(bytes(data)))
+        for member in members(bytes(data)):
+            with suppress(ImageError):
+                member.read()
     assert time.process_time() - started < SECONDS
 
 
@@ -172,7 +174,7 @@ names = st.text(max_size=30)
 @given(st.lists(st.tuples(names, st.lists(names.filter(bool), min_size=1, max_size=3, unique=True)), max_size=5))
 @example([("..", [".."]), ("", ["/"]), ("a/../..\\b.png", ["con"]), ("B.png", ["con"])])
 def test_packed_names_stay_inside_and_apart(pictures: list[tuple[str, list[str]]]) -> None:
-    data = pack([(name, sample("PNG"), labels) for name, labels in pictures], "-")
+    data = b"".join(pack([(name, lambda: sample("PNG"), labels) for name, labels in pictures], "-", bytes))
 
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         found = archive.namelist()

@@ -95,17 +95,22 @@ def test_a_zip_is_opened_and_what_it_holds_is_predicted_together(tmp_path: Path,
     assert results[3].problem == "This is not a picture in a format that is read here."
 
 
-def test_a_visit_holds_no_more_than_its_budget(served: Served) -> None:
-    (one,) = open_file("a.png", bytes(100), budget=100)
-    (other,) = open_file("b.png", bytes(101), budget=100)
+def test_everything_that_is_kept_of_an_image_is_counted(served: Served) -> None:
+    result = picture(served, "a.png", "red")
 
-    assert (len(one.data), one.problem) == (100, "")
-    assert (len(other.data), other.problem[:20]) == (0, "One visit holds 400 ")
+    assert result.held >= len(result.data) + len(result.shown) + result.prediction.activation_maps.nbytes
 
-    read(one)
+    result.drop("no longer")
 
-    assert one.problem
-    assert one.data == b""  # what cannot be read is not held
+    assert result.held < 3000
+
+
+def test_what_cannot_be_read_is_not_held(served: Served) -> None:
+    result = Result("a.png", bytes(100))
+
+    assert read(result) is None
+
+    assert (result.problem, result.data) == ("This is not a picture in a format that is read here.", b"")
 
 
 @pytest.mark.parametrize(("data", "said"), [(b"PK\x03\x04", "damaged"), (b"PK\x05\x06" + bytes(18), "no files")])
