@@ -3,6 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . docker/preflight.sh
+. docker/progress.sh
 case " $* " in *" trainer-cuda "*) preflight 20 ;; *) preflight 8 ;; esac
 
 # An empty variable means bake's own default.
@@ -21,16 +22,14 @@ export BUILDX_NO_DEFAULT_LOAD=1
 export BUILDX_BAKE_ENTITLEMENTS_FS=0
 export REVISION SOURCE_DATE_EPOCH CREATED MODEL_SHA256
 
-# The output is long only when it is of use.
+# On a terminal buildx draws its own progress; in a log its thousands of lines are shown only when the build fails.
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-progress=(--progress=plain)
-[ -t 2 ] && progress=() || true
-build() { docker buildx bake -f docker/bake.hcl ${NO_CACHE:+--no-cache} ${progress[@]+"${progress[@]}"} "$@"; }
+build() { docker buildx bake -f docker/bake.hcl ${NO_CACHE:+--no-cache} "$@"; }
 if [ -t 2 ]; then
   build "$@" || fail "The build failed; see above. Where no registry answers, \`make airgap\` makes the base images; where PyTorch's own index
 does not, TORCH_INDEX=default IMAGENET=none take torch from the default one; \`docker system prune\` makes room on Docker's disk."
-elif ! build "$@" >"$log" 2>&1; then
+elif ! progress "build" "$log" build --progress=plain "$@"; then
   tail -n 40 "$log" >&2
   ! grep -q 'ERROR.*pytorch.org' "$log" ||
     fail "PyTorch's own index could not be reached; TORCH_INDEX=default IMAGENET=none take torch from the default one"

@@ -4,6 +4,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 say() { echo "install: $*" >&2; exit 1; }
+. docker/progress.sh
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+# step NAME MESSAGE COMMAND...: a command with progress lines; if it fails, its output and the message.
+step() { progress "install: $1" "$log" "${@:3}" || { tail -n 20 "$log" >&2; say "$2"; }; }
 
 needs="Manasight needs 3.11–3.14. Set PYTHON=/path/to/python3.13."
 command -v "$python" >/dev/null || say "Python not found at '$python': $needs"
@@ -16,21 +21,25 @@ free=$(($(df -Pk . | awk 'NR == 2 { print $4 }') / 1024 / 1024))
 
 echo "install: making .venv (a few minutes at most)"
 rm -f .venv/installed
-"$python" -m venv .venv || say "cannot make .venv here; see the lines above"
+step venv "cannot make .venv here; see the lines above" "$python" -m venv .venv
 # The lines of the lock file from `uv==` to its last hash.
 sed -n '/^uv==/,/[^\\]$/p' requirements/dev.txt >.venv/uv.txt
-.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt \
-  || say "cannot reach a package index; check the network or pip's settings"
+step uv "cannot reach a package index; check the network or pip's settings" \
+  .venv/bin/pip install --disable-pip-version-check --require-hashes -r .venv/uv.txt
 uv=.venv/bin/uv
-$uv pip install --quiet --require-hashes --no-deps -r requirements/dev.txt || say "cannot install requirements/dev.txt; see the lines above"
+step packages "cannot install requirements/dev.txt; see the lines above" \
+  $uv pip install --require-hashes --no-deps -r requirements/dev.txt
 # The CPU builds are a fifth of the size; `auto` takes CUDA's where there is a driver. Where PyTorch's own index cannot
 # be reached the default one has the same versions.
-errors=$(UV_HTTP_RETRIES=0 $uv pip install --quiet --torch-backend "${TORCH_BACKEND:-auto}" -r requirements/torch.txt 2>&1) \
-  || { [[ $errors == *"Failed to fetch"*pytorch.org* || $errors == *"not found in the package registry"* ]] || { echo "$errors" >&2; false; } \
-       && echo "install: PyTorch's own index does not answer, taking the default one" \
-       && $uv pip install --quiet -r requirements/torch.txt; } \
-  || say "cannot install requirements/torch.txt; see the lines above"
-$uv pip install --quiet --no-deps --editable . || say "cannot install Manasight itself; see the lines above"
-$uv pip check --quiet || say "the packages do not fit each other; see the lines above"
-.venv/bin/python -c 'import numpy, torch' || say "the packages cannot be imported; see the lines above"
+if ! UV_HTTP_RETRIES=0 progress "install: PyTorch" "$log" \
+  $uv pip install --torch-backend "${TORCH_BACKEND:-auto}" -r requirements/torch.txt; then
+  output=$(<"$log")
+  [[ $output == *"Failed to fetch"*pytorch.org* || $output == *"not found in the package registry"* ]] ||
+    { tail -n 20 "$log" >&2; say "cannot install requirements/torch.txt; see the lines above"; }
+  echo "install: PyTorch's own index does not answer, taking the default one"
+  step PyTorch "cannot install requirements/torch.txt; see the lines above" $uv pip install -r requirements/torch.txt
+fi
+step Manasight "cannot install Manasight itself; see the lines above" $uv pip install --no-deps --editable .
+step check "the packages do not fit each other; see the lines above" $uv pip check
+step imports "the packages cannot be imported; see the lines above" .venv/bin/python -c "import numpy, torch"
 touch .venv/installed
