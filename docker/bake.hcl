@@ -40,7 +40,8 @@ variable "PROVENANCE" { default = "mode=max" }
 variable "CACHE" { default = "" }
 // How layers are packed: "gzip", which every registry and runtime takes, or "zstd", which is packed several times faster
 // and does for images that stay on this machine. Forced, because a layer that an earlier build left in the cache would
-// stay as that one packed it, and the digest would depend on what was built before.
+// stay as that one packed it, and the digest would depend on what was built before. With OCI media types, since Docker's
+// own have none for zstd: `docker images` does not list such an image.
 variable "COMPRESSION" { default = "gzip" }
 // "true" uploads instead of keeping the images in the local store.
 variable "PUSH" { default = "false" }
@@ -80,7 +81,7 @@ target "_image" {
   platforms = split(",", PLATFORMS)
   args = { SOURCE_DATE_EPOCH = SOURCE_DATE_EPOCH }
   attest    = concat([PROVENANCE == "false" ? "type=provenance,disabled=true" : "type=provenance,${PROVENANCE}"], SBOM == "true" ? ["type=sbom"] : [])
-  output    = ["type=image,push=${PUSH},compression=${COMPRESSION},force-compression=true"]
+  output    = ["type=image,push=${PUSH},compression=${COMPRESSION},force-compression=true,oci-mediatypes=true"]
   secret    = UV_CONFIG == "" ? [] : ["id=uv_config,src=${UV_CONFIG}"]
   contexts = merge({
     base = "target:base"

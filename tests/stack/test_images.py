@@ -188,6 +188,14 @@ def test_build_refuses_cuda_in_a_cpu_image_and_packages_without_a_licence(tmp_pa
         site_packages.check_licences(tmp_path / "unclear")
 
 
+def test_docker_images_lists_what_make_up_builds(make):
+    name = f"ghcr.io/manasight-listed/app:{VERSION}"
+    local = {"PLATFORMS": "linux/amd64", "PROVENANCE": "false", "SBOM": "false", "COMPRESSION": "zstd"}
+    make("images", TARGETS="app", NAMESPACE="manasight-listed", **local)
+    assert name in docker("images", "--format", "{{.Repository}}:{{.Tag}}").split()
+    docker("image", "rm", "--force", name)
+
+
 @pytest.mark.parametrize("target", ["app", "mlflow"])
 def test_two_builds_of_one_commit_are_one_image(make, app_image, target):
     """The manifest of the platform, without attestations, which carry the time of the build.
@@ -199,7 +207,7 @@ def test_two_builds_of_one_commit_are_one_image(make, app_image, target):
         image = {"TARGETS": target, "PLATFORMS": "linux/amd64", "NAMESPACE": "manasight-again"}
         make("images", **image, PROVENANCE="false", SBOM="false", **settings)
         found = json.loads(docker("image", "inspect", f"ghcr.io/manasight-again/{target}:{VERSION}"))[0]["Id"]
-        docker("image", "rm", "--force", f"ghcr.io/manasight-again/{target}:{VERSION}")  # `ls` hides it
+        docker("image", "rm", "--force", f"ghcr.io/manasight-again/{target}:{VERSION}")
         return found
 
     assert build() == build(NO_CACHE="1")
