@@ -1,7 +1,8 @@
 # The stack in containers: the targets of docker/stack.sh with their settings. Included by the Makefile.
 
-# Images made by `make airgap` on this machine, if there are any.
--include $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/manasight/airgap/images.env
+# Images made by `make airgap` on this machine, if there are any. They are in the engine, which all users of the machine share.
+AIRGAP_STATE ?= /var/lib/manasight
+-include $(AIRGAP_STATE)/images.env
 
 # Ports of `make up` and `make demo`.
 PORT ?= 8501

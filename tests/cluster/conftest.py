@@ -48,7 +48,7 @@ def stand_ins() -> tuple[dict[str, str], dict[str, str]]:
     silo = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "pgsty/silo")
     if "stand-in" not in docker("image", "inspect", "--format", "{{json .Config.Labels}}", silo, check=False):
         return {own: trainer}, {}
-    print("\nstand-ins: SeaweedFS for Silo, PostgreSQL 17 for 18")
+    print("\nstand-in: SeaweedFS for Silo")
     return {own: trainer}, dict.fromkeys(("/minio/health/ready", "/minio/health/live"), "/healthz")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from engine import PROJECT, ROOT, VERSION, docker
+from engine import PROJECT, ROOT, VERSION, docker, registry_program
 from PIL import Image
 
 # The same Chromium as the browser tests'.
@@ -81,9 +81,17 @@ def app_image(make) -> str:
     return f"ghcr.io/manasight-test/app:{VERSION}"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def registry_on_path() -> None:
+    """Where registry.sh and the tests find the registry of a machine that cannot pull one."""
+    program = registry_program()
+    if program:
+        os.environ["PATH"] += f"{os.pathsep}{program.parent}"
+
+
 @pytest.fixture
 def registry(find_port: Callable[[], int], tmp_path: Path) -> Iterator[str]:
-    """Host and port of an empty registry: Debian's program where it is installed, else the published image."""
+    """Host and port of an empty registry: Debian's program where apt has it, else the published image."""
     port = find_port()
     if shutil.which("docker-registry"):
         config = tmp_path / "registry.yml"

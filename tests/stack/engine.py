@@ -2,6 +2,8 @@
 
 import base64
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +27,28 @@ def container(service: str) -> str:
     labels = {"project": PROJECT, "service": service}
     filters = [word for key, value in labels.items() for word in ("-f", f"label=com.docker.compose.{key}={value}")]
     return docker("ps", "-q", *filters).partition("\n")[0]
+
+
+def registry_program() -> Path | None:
+    """Debian's docker-registry, unpacked and not installed, since the package starts a service on MLflow's port 5000.
+
+    Returns:
+        path: of the program; None where apt does not have it.
+    """
+    installed = shutil.which("docker-registry")
+    if installed:
+        return Path(installed)
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "manasight/docker-registry"
+    program = cache / "usr/bin/docker-registry"
+    if not program.exists() and shutil.which("apt-get"):
+        cache.mkdir(parents=True, exist_ok=True)
+        subprocess.run(
+            ["apt-get", "download", "docker-registry"], cwd=cache, check=False, capture_output=True, timeout=120
+        )
+        for package in cache.glob("docker-registry_*.deb"):
+            subprocess.run(["dpkg-deb", "-x", package, cache], check=True, timeout=60)
+            package.unlink()
+    return program if program.exists() else None
 
 
 def predictions(name: str, picture: Path) -> dict[str, float]:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 def exported(folder: Path, *settings: str) -> list[str]:
     """The lines of `env` in a recipe, on a machine without images of its own."""
     (folder / "Makefile").write_text(f"include {ROOT}/docker/docker.mk\nshow:\n\t@env\n")
-    environment = {"PATH": os.environ["PATH"], "XDG_CACHE_HOME": str(folder)}
+    environment = {"PATH": os.environ["PATH"], "AIRGAP_STATE": str(folder)}
     command = ["make", "-f", folder / "Makefile", "show", *settings]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
     return done.stdout.splitlines()
@@ -30,9 +30,26 @@ def test_settings_reach_the_scripts(tmp_path: Path) -> None:
 
 
 def test_images_made_for_a_closed_network_are_taken(tmp_path: Path) -> None:
-    (tmp_path / "manasight/airgap").mkdir(parents=True)
-    (tmp_path / "manasight/airgap/images.env").write_text("PYTHON_IMAGE=python:3\nIMAGENET ?= none\n")
+    (tmp_path / "images.env").write_text("PYTHON_IMAGE=python:3\nIMAGENET ?= none\n")
     assert {"PYTHON_IMAGE=python:3", "IMAGENET=none"} <= set(exported(tmp_path))
+
+
+def test_images_made_by_root_are_taken_by_every_user(tmp_path: Path) -> None:
+    """The engine's images are the machine's, so where their settings are does not depend on who asks."""
+    read = {
+        subprocess.run(
+            ["make", "-f", "docker/docker.mk", "-pn", "help"],
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"], "HOME": str(home)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        .stdout.partition("AIRGAP_STATE = ")[2]
+        .splitlines()[:1][0]
+        for home in ("/root", tmp_path)
+    }
+    assert read == {"/var/lib/manasight"}
 
 
 @pytest.mark.parametrize(
