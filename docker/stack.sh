@@ -3,6 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . docker/preflight.sh
+. docker/database_version.sh
 
 for name in POSTGRES_IMAGE MINIO_IMAGE COMPOSE_FILE TAG EXPERIMENT; do
   [ -n "${!name:-}" ] || unset "$name"
@@ -75,6 +76,7 @@ stop_older() {
 
 up() {
   preflight 5
+  check_database "${project}_database"
   check_ports
   secrets
   chmod go+r docker/mlflow/database.sql  # PostgreSQL's user reads it where it is
