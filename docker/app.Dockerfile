@@ -25,6 +25,7 @@ RUN if [ -n "$MODEL_SHA256" ]; then echo "$MODEL_SHA256  /out/models/starter/mod
 FROM --platform=$BUILDPLATFORM tools AS code
 COPY LICENSE /out/LICENSE
 COPY app /out/app
+COPY contract /out/contract
 RUN chmod -R u=rwX,go=rX /out && find /out -exec touch -h -d @0 {} +
 
 # Nothing runs from here on. The layers that change least come first.
