@@ -25,14 +25,16 @@ RUN if [ -n "$MODEL_SHA256" ]; then echo "$MODEL_SHA256  /out/models/starter/mod
 FROM --platform=$BUILDPLATFORM tools AS code
 COPY LICENSE /out/LICENSE
 COPY app /out/app
-COPY contract /out/contract
-RUN chmod -R u=rwX,go=rX /out && find /out -exec touch -h -d @0 {} +
+# A volume at /state is made from this folder and so belongs to the image's user.
+RUN mkdir /state && chown 10001:10001 /state \
+    && chmod -R u=rwX,go=rX /out && find /out /state -exec touch -h -d @0 {} +
 
 # Nothing runs from here on. The layers that change least come first.
 FROM base
 COPY --from=site /opt /opt
 COPY --from=starter /out /opt/manasight
 COPY --from=code /out /opt/manasight
+COPY --from=code --chown=10001:10001 /state /state
 USER 10001:10001
 ENV ORT_DISABLE_TELEMETRY=1
 EXPOSE 8501

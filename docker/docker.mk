@@ -4,27 +4,33 @@
 AIRGAP_STATE ?= /var/lib/manasight
 -include $(AIRGAP_STATE)/images.env
 
-# Ports of `make up` and `make demo`.
+# Ports of `make up` and `make demo`. To the stack only those that were given: .env may have others.
+ifneq ($(PORT),)
+export APP_HOST_PORT := $(value PORT)
+endif
+ifneq ($(MLFLOW_PORT),)
+export MLFLOW_HOST_PORT := $(value MLFLOW_PORT)
+endif
 PORT ?= 8501
 MLFLOW_PORT ?= 5000
-export APP_HOST_PORT ?= $(PORT)
-export MLFLOW_HOST_PORT ?= $(MLFLOW_PORT)
 
 # PULL=1 pulls instead of building; DATA=folder, EXPERIMENT=name and ARGS=... say what is trained; GPU=1 trains on one;
+# RESUME=run resumes an interrupted training; PROMOTE=reason makes its model the champion although its labels are other ones;
 # TARGETS="app mlflow" limits images and push; FILE=archive is what backup writes and restore reads; YES=1 answers the questions.
 # Where torch and ImageNet's weights come from: TORCH_INDEX, IMAGENET, WEIGHTS, WHEELS, UV_CONFIG (docker/bake.hcl).
 SETTINGS := PYTHON_IMAGE UV_IMAGE POSTGRES_IMAGE MINIO_IMAGE COMPOSE_FILE SBOM TORCH_INDEX IMAGENET WEIGHTS WHEELS UV_CONFIG \
-	CACHE MODEL REGISTRY NAMESPACE TAG PLATFORMS PULL DATA EXPERIMENT ARGS CARDS GPU FILE YES SERVICE
+	CACHE MODEL REGISTRY NAMESPACE TAG PLATFORMS PULL DATA EXPERIMENT ARGS CARDS GPU RESUME PROMOTE FILE YES SERVICE
 # Only what has a value: an empty COMPOSE_FILE is not the same to compose as none, and would hide the settings that
 # `make airgap` leaves from the makes within `make test-stack`.
-$(foreach name,$(SETTINGS),$(if $($(name)),$(eval export $(name))))
+# As it was typed: a dollar sign in DATA is part of the path.
+$(foreach name,$(SETTINGS),$(if $(value $(name)),$(eval override export $(name) := $$(value $(name)))))
 
 .PHONY: up train logs ps down purge backup restore upgrade images push airgap test-stack chaos lint-docker
 
 up: ## start the whole stack in containers and wait until it is healthy (PULL=1: published images)
 	@docker/stack.sh up
 
-train: ## train in a container, on drawn cards or DATA=folder; the app then shows the new champion
+train: ## train in a container, on drawn cards or DATA=folder (RESUME=run, PROMOTE=reason); the app shows the new champion
 	@docker/stack.sh train
 
 logs: ## follow the containers' logs (SERVICE=name: of one)
@@ -57,7 +63,7 @@ push: ## build for both platforms and push to REGISTRY/NAMESPACE
 airgap: ## make base and service images from Debian packages, where no registry answers
 	@docker/airgap/engine.sh && docker/airgap/bases.sh
 
-test-stack: .venv/installed chromium ## run the tests of images and stack; on Debian this installs a Docker Engine if there is none
+test-stack: .venv/installed chromium ## run the tests of images and stack, on a stack of their own; on Debian this installs a Docker Engine if there is none
 	@echo "test-stack 1/4: a Docker Engine"
 	@docker/airgap/engine.sh
 	@echo "test-stack 2/4: base and service images"
@@ -67,7 +73,7 @@ test-stack: .venv/installed chromium ## run the tests of images and stack; on De
 	@echo "test-stack 4/4: faults under load, in short; \`make chaos\` is the long form"
 	$(BIN)/pytest tests/chaos
 
-chaos: .venv/installed ## break the running stack in every way, for a quarter of an hour, and see that nothing is lost (ARGS="--seed N")
+chaos: .venv/installed ## break a stack of its own in every way, for a quarter of an hour, and see that nothing is lost (ARGS="--seed N")
 	$(BIN)/pytest tests/chaos --long $(ARGS)
 
 lint-docker: .venv/installed ## check Dockerfiles, compose files and scripts

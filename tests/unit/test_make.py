@@ -25,8 +25,16 @@ def test_a_setting_that_nobody_made_is_not_exported_as_an_empty_one(tmp_path: Pa
 
 
 def test_settings_reach_the_scripts(tmp_path: Path) -> None:
-    lines = exported(tmp_path, "ARGS=--trainer.max_epochs 3", "TORCH_INDEX=default")
-    assert {"ARGS=--trainer.max_epochs 3", "TORCH_INDEX=default", "APP_HOST_PORT=8501"} <= set(lines)
+    lines = exported(tmp_path, "ARGS=--trainer.max_epochs 3", "TORCH_INDEX=default", "PORT=9000", "RESUME=01")
+    assert {"ARGS=--trainer.max_epochs 3", "TORCH_INDEX=default", "APP_HOST_PORT=9000", "RESUME=01"} <= set(lines)
+
+
+def test_ports_that_nobody_gave_are_left_to_the_file_of_settings(tmp_path: Path) -> None:
+    assert not [line for line in exported(tmp_path) if "_HOST_PORT=" in line]
+
+
+def test_a_path_with_a_dollar_sign_is_taken_as_it_is(tmp_path: Path) -> None:
+    assert "DATA=/photos/a$b $(c) #d" in exported(tmp_path, "DATA=/photos/a$b $(c) #d")
 
 
 def test_images_made_for_a_closed_network_are_taken(tmp_path: Path) -> None:

@@ -1,65 +1,15 @@
 """What `make up` and its sisters say and ask of Docker, with a `docker` that only writes down how it was called."""
 
 import io
-import os
-import shutil
-import subprocess
 import tarfile
-from collections.abc import Callable, Mapping
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from stack_script import RUNNING, programs_without_docker, stack
 
-ROOT = Path(__file__).parents[2]
-# Answers of a machine on which all is well and nothing runs; a test puts its own before them.
-WELL = {
-    "compose version --short": "echo 2.40.0",
-    "info --format {{.DockerRootDir}}": "echo /nowhere",
-    "volume inspect *": "exit 1",
-}
-
-
-@pytest.fixture
-def stack(tmp_path: Path, find_port: Callable[[], int]) -> Callable[..., subprocess.CompletedProcess]:
-    """Runs a command of docker/stack.sh in a copy of its folder; `calls` are the lines `MLFLOW_AUTH|arguments`."""
-    shutil.copytree(ROOT / "docker", tmp_path / "docker")
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    for folder in ("/usr/bin", "/bin", "/usr/sbin", "/sbin"):
-        for program in Path(folder).iterdir():
-            if not program.name.startswith("docker") and not (programs / program.name).is_symlink():
-                (programs / program.name).symlink_to(program)
-    log = tmp_path / "calls"
-    ports = {"APP_HOST_PORT": str(find_port()), "MLFLOW_HOST_PORT": str(find_port())}
-
-    def run(*words: str, answers: Mapping[str, str] | None = WELL, **settings: str) -> subprocess.CompletedProcess:
-        log.write_text("")
-        (programs / "docker").unlink(missing_ok=True)
-        if answers is not None:
-            cases = "".join(
-                f"  {pattern.replace(' ', chr(92) + ' ')}) {answer} ;;\n"
-                for pattern, answer in ({**answers} | {k: v for k, v in WELL.items() if k not in answers}).items()
-            )
-            script = f'#!/bin/bash\necho "${{MLFLOW_AUTH:-}}|$*" >>"{log}"\ncase "$*" in\n{cases}esac\n'
-            (programs / "docker").write_text(script)
-            (programs / "docker").chmod(0o755)
-        names = {name: value for name, value in os.environ.items() if name in ("HOME", "LANG")}
-        done = subprocess.run(
-            [tmp_path / "docker/stack.sh", *words],
-            env=names | {"PATH": str(programs), "PULL": "1", "YES": "1"} | ports | settings,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        run.calls = log.read_text().splitlines()
-        return done
-
-    return run
-
-
-RUNNING = {"compose ps --quiet --status running *": "echo 0123", "compose ps --all --quiet mlflow": "echo 0123"}
+__all__ = ["programs_without_docker", "stack"]
 
 
 @pytest.fixture
@@ -99,7 +49,6 @@ def test_what_is_missing_is_named_with_the_way_around(stack, backup, command, an
 
 
 def test_no_room_is_named(stack, tmp_path):
-    (tmp_path / "bin/df").unlink()
     (tmp_path / "bin/df").write_text("#!/bin/sh\necho header\necho disk 9 5 4194304 56% /\n")
     (tmp_path / "bin/df").chmod(0o755)
     done = stack("up")
@@ -164,11 +113,12 @@ def test_each_folder_and_each_content_has_a_split_of_its_own(stack, tmp_path):
 
 
 def test_cards_are_drawn_once_and_a_training_keeps_to_its_own_run(stack):
-    trainer = "compose --profile train --profile gpu run --rm --no-deps --no-TTY trainer"
+    trainer = "compose --profile train --profile gpu run --rm --no-deps --no-TTY --name manasight-trainer-* trainer"
     known = {f"{trainer} data describe /state/data/demo-60": "exit 1", f"{trainer} fit *": "echo run: 0123"}
     known[f"{trainer} export *"] = "echo registered: manasight version 7"
     assert stack("train", answers=RUNNING | known, CARDS="60").returncode == 0
     steps = [call.partition(" trainer ")[2] for call in stack.calls if " trainer " in call]
+    assert steps.pop(2) == "promote --check --data /state/data/demo-60"
     assert steps[1] == "data demo /state/data/demo-60 --count 60"
     assert steps[2].endswith("--data.root /state/data/demo-60")
     assert steps[3:] == ["evaluate --run 0123", "export --run 0123", "promote --version 7"]
@@ -205,14 +155,14 @@ def test_a_bucket_that_cannot_be_restored_is_a_sentence(stack, tmp_path):
             info = tarfile.TarInfo(name)
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
-    away = RUNNING | {"compose run --rm --no-TTY --no-deps --volume *": "exit 1"}
+    away = RUNNING | {"compose * bucket load": "exit 1"}
     done = stack("restore", answers=away, FILE=str(path))
     assert done.returncode == 1
     assert f"The runs of {path} are back, its artifacts are not: run the same `make restore` again." in done.stderr
 
 
 def test_a_failed_backup_leaves_nothing_and_starts_mlflow_again(stack, tmp_path):
-    away = RUNNING | {"compose run --rm --no-TTY --no-deps bucket bucket save": "echo the store is away >&2; exit 1"}
+    away = RUNNING | {"compose * bucket save": "echo the store is away >&2; exit 1"}
     done = stack("backup", answers=away, FILE=str(tmp_path / "kept/backup.tar"))
     assert done.returncode == 1
     assert "the store is away" in done.stderr
