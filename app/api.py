@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from PIL import Image
@@ -15,12 +16,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from app.images import ImageError, decode, overlay
-from app.inference import decoding
+from app.decoding import HEAT_MAP_EDGE, WORKERS, batch_of, decoders, pixels
+from app.images import ImageError, overlay
 from app.limits import MB, REQUESTS_BYTES
 from app.model import ModelError, Prediction
 from app.openapi import document
 from app.serving import Served, serving
+from contract.decoding import Batch, Decoded, DecodingError, Wanted
 
 # One request: enough for a folder of scans, little enough that many at once fit in memory.
 MAX_BODY = min(64 * MB, REQUESTS_BYTES)
@@ -69,12 +71,16 @@ class Counters:
 
 
 counters = Counters()
+# Heat maps are drawn here; they are small, and made of pixels, not of what was sent.
+drawing = ThreadPoolExecutor(WORKERS, thread_name_prefix="manasight-draw")
 log = logging.getLogger("manasight")
 logging.getLogger("python_multipart").setLevel(logging.ERROR)  # the sender is told; the log need not be
 
 
 async def ready(_request: Request) -> JSONResponse:
     """200 once a model answers; 503 with the reason before that."""
+    if problem := decoders.problem():
+        return JSONResponse({"ready": False, "error": problem}, 503)
     try:
         return JSONResponse({"ready": True, "model": serving().current().title})
     except ModelError as error:
@@ -119,7 +125,7 @@ async def predict(request: Request) -> Response:
     except RequestError as error:
         headers = {"Retry-After": "1"} if error.status == 429 else None
         response = JSONResponse({"error": str(error)}, error.status, headers)
-    except ModelError as error:
+    except (ModelError, DecodingError) as error:
         response = JSONResponse({"error": str(error)}, 503)
     except TimeoutError:
         response = JSONResponse({"error": f"There was no answer within {MAX_SECONDS:.0f} seconds."}, 503)
@@ -160,11 +166,16 @@ async def metrics(request: Request) -> Response:
     gauges = {
         "requests_active": counters.active,
         "images_waiting": shared.batcher.waiting,
+        "decoding_waiting": decoders.waiting,
+        "decoding_oldest_seconds": round(decoders.oldest, 3),
+        "decoders": len(decoders.workers),
         "model_ready": int(served is not None),
         "registry_trouble": int(shared.trouble),
     }
     for name, value in gauges.items():
         lines += [f"# TYPE manasight_{name} gauge", f"manasight_{name} {value}"]
+    for name, value in sorted(decoders.counts.items()):
+        lines += [f"# TYPE manasight_decoder_{name}_total counter", f"manasight_decoder_{name}_total {value}"]
     lines += ["# TYPE manasight_model_swaps_total counter", f"manasight_model_swaps_total {shared.swaps}"]
     if served:
         version = served.champion.version if served.champion else ""
@@ -236,24 +247,33 @@ async def _read_body(request: Request) -> bytes:
             raise RequestError(429, "Requests of many megabytes are being answered already; try again in a second.")
 
 
-async def _predict_one(served: Served, data: bytes) -> tuple[Image.Image, Prediction]:
-    """Decode in its own threads, then wait for the shared model; raises ImageError for what is no picture."""
+async def _predict_one(served: Served, data: bytes, batch: Batch, rgb: int = 0) -> tuple[Decoded, Prediction]:
+    """Decode in a worker process, then wait for the shared model; raises ImageError for what cannot be read.
+
+    Args:
+        served: the model.
+        data: the file.
+        batch: what it belongs to.
+        rgb: longest edge of the pixels that are wanted beside the prediction; 0 for none.
+    """
+    size = served.model.input_size
     try:
-        image = await asyncio.get_running_loop().run_in_executor(decoding, decode, data)
+        decoded = await asyncio.wrap_future(decoders.submit(data, Wanted(size=size, rgb=rgb), batch))
     except ImageError:
         counters.images["refused"] += 1
         raise
-    prediction = await asyncio.wrap_future(serving().submit(served, image))
+    prediction = await asyncio.wrap_future(serving().submit(served, pixels(decoded, size)))
     counters.images["predicted"] += 1
-    return image, prediction
+    return decoded, prediction
 
 
 async def _predict(served: Served, pictures: list[tuple[str, bytes]]) -> Response:
-    """A JSON answer with one entry per picture; 422 if none of them could be read."""
+    """A JSON answer with one entry per image; 422 if none of them could be read."""
+    batch = batch_of(sum(len(data) for _, data in pictures), len(pictures))
 
     async def answer(name: str, data: bytes) -> dict[str, Any]:
         try:
-            _, prediction = await _predict_one(served, data)
+            _, prediction = await _predict_one(served, data, batch)
         except ImageError as error:
             return {"name": name, "error": str(error)}
         return {"name": name, **_as_json(served, prediction)}
@@ -274,18 +294,19 @@ async def _heat_map(served: Served, pictures: list[tuple[str, bytes]], label: st
     if len(pictures) != 1:
         raise RequestError(422, "A heat map is drawn for one picture at a time.")
     try:
-        image, prediction = await _predict_one(served, pictures[0][1])
+        data = pictures[0][1]
+        decoded, prediction = await _predict_one(served, data, batch_of(len(data), 1), HEAT_MAP_EDGE)
     except ImageError as error:
         raise RequestError(422, str(error)) from error
     maps = prediction.activation_maps
 
     def draw() -> bytes:
-        image.thumbnail((2048, 2048))
+        image = Image.frombuffer("RGB", decoded.rgb_size, decoded.rgb)
         buffer = io.BytesIO()
-        overlay(image, maps[classes.index(label)], float(maps.max())).save(buffer, "PNG")
+        overlay(image, maps[classes.index(label)], float(maps.max())).save(buffer, "PNG", compress_level=3)
         return buffer.getvalue()
 
-    png = await asyncio.get_running_loop().run_in_executor(decoding, draw)
+    png = await asyncio.get_running_loop().run_in_executor(drawing, draw)
     return Response(png, media_type="image/png")
 
 

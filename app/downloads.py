@@ -1,6 +1,5 @@
 """The download of a visit's images in label folders, made while it is sent: never more than one image is in memory."""
 
-import io
 from collections.abc import Iterator
 
 from starlette.requests import Request
@@ -8,8 +7,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from app.archives import pack
-from app.images import decode
-from app.inference import decoding
+from app.decoding import to_png
 from app.uploads import Visit, visit_of_token
 
 # Downloads at once over all visits; each takes a decoder for what has to be converted.
@@ -39,18 +37,9 @@ def _pieces(found: Visit) -> Iterator[bytes]:
     try:
         assert found.download is not None
         images, separator = found.download()
-        yield from pack(images, separator, _to_png)
+        yield from pack(images, separator, to_png)
     finally:
         _running.discard(found.token)
-
-
-def _to_png(data: bytes) -> bytes:
-    def convert() -> bytes:
-        buffer = io.BytesIO()
-        decode(data).save(buffer, "PNG")
-        return buffer.getvalue()
-
-    return decoding.submit(convert).result()
 
 
 def routes(base: str) -> list[Route]:

@@ -1,20 +1,16 @@
-"""Runs what many users and requests ask for at once: pictures wait in one queue and go through the model in batches."""
+"""Runs what many users and requests ask for at once: images wait in one queue and go through the model in batches."""
 
 import queue
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
 
-from app.model import Model, Prediction, cpu_limit
+from app.model import Model, Prediction
 
 # Larger batches gain no speed on a CPU, but hold everybody up for longer and take more memory.
 MAX_BATCH = 8
-
-# Pictures are decoded in these threads only, page and programs alike: a picture of 50 megapixels takes 200 MB for a
-# moment, and this is how many do at once.
-decoding = ThreadPoolExecutor(cpu_limit(), thread_name_prefix="manasight-decode")
 
 
 @dataclass(frozen=True)

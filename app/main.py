@@ -18,6 +18,7 @@ from starlette.middleware import Middleware
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from app import api, downloads
+from app.decoding import decoders
 from app.serving import Settings, serving
 from app.uploads import LimitUploads
 
@@ -52,9 +53,11 @@ def send_at_once() -> None:
 async def lifespan(_app: st.App) -> AsyncIterator[None]:
     """Load the model before the first request, say where the page is, and end the background thread with the server."""
     send_at_once()
+    decoders.start()
     shared = await run_in_threadpool(serving)
     print(f"Manasight: http://localhost:{st.get_option('server.port')}/{BASE}", flush=True)
     yield
+    decoders.close()
     shared.stop()
 
 

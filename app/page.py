@@ -7,6 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from app.archives import Readable, separator_for
+from app.decoding import batch_of
 from app.images import EXTENSIONS
 from app.labels import SWATCHES, groups
 from app.limits import MB, VISIT_BYTES
@@ -16,6 +17,7 @@ from app.results import Result, predict, to_csv
 from app.serving import Served, Serving, serving
 from app.text import markdown, markup
 from app.uploads import take, visit
+from contract.decoding import DecodingError
 
 STYLE = Path(__file__).with_name("page.css")
 # A file of its own: a Material icon would be fetched from a font server by every browser.
@@ -106,9 +108,14 @@ def answer(shared: Serving, served: Served, given: list[Given], others: list[Giv
         st.warning(f"{len(results)} pictures were given; the first {MAX_PICTURES} are answered.")
         results = dict(list(results.items())[:MAX_PICTURES])
     pending = [r for r in results.values() if not r.problem and r.predicted_by != served.model.sha256]
+    batch = batch_of(sum(result.size_in_bytes for result in pending), len(pending))
     bar = st.progress(0.0) if len(pending) > CHUNK else None
     for start in range(0, len(pending), CHUNK):
-        predict(shared, served, pending[start : start + CHUNK])
+        try:
+            predict(shared, served, pending[start : start + CHUNK], batch)
+        except DecodingError as error:
+            st.error(f"{error} Reload the page to try again.")
+            st.stop()
         held.trim(pending[start : start + CHUNK])
         if bar:
             done = min(start + CHUNK, len(pending))

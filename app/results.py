@@ -2,18 +2,21 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from PIL import Image
 
 from app.archives import MAX_NAME, ArchiveError, Member, is_zip, members
-from app.images import ImageError, decode, overlay
-from app.inference import decoding
+from app.decoding import WORKERS, batch_of, decoders, pixels
+from app.images import ImageError, overlay
 from app.limits import VISIT_BYTES
 from app.model import Model, Prediction
 from app.serving import Served, Serving
 from app.text import csv_cell, one_line
+from contract.decoding import Batch, Decoded, Wanted
 
 # Longest side of an image on the page, in pixels: sharp in its column, small enough to keep hundreds.
 SHOWN = 720
@@ -54,6 +57,13 @@ class Result:
         if self.prediction is not None:
             found += self.prediction.probabilities.nbytes + self.prediction.activation_maps.nbytes
         return found
+
+    @property
+    def size_in_bytes(self) -> int:
+        """Bytes of the file, or of what it takes in its zip."""
+        if isinstance(self.data, bytes):
+            return len(self.data)
+        return self.data.info.compress_size if self.data.info else 0
 
     def load(self) -> bytes:
         """The file's bytes.
@@ -103,33 +113,51 @@ def open_file(name: str, data: bytes) -> list[Result]:
     return found or [Result(name, b"", problem="The zip holds no files.")]
 
 
-def read(result: Result) -> Image.Image | None:
-    """Decode a result's file and note how it is shown; the full picture, or None if the problem was noted instead."""
-    try:
-        image = decode(result.load())
-    except ImageError as error:
-        result.drop(str(error))
-        return None
-    small = image if max(image.size) <= SHOWN else image.resize(_fit(image.size))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=90)
-    result.shown, result.size = buffer.getvalue(), image.size
-    return image
+def predict(shared: Serving, served: Served, results: Sequence[Result], batch: Batch | None = None) -> None:
+    """Decode and predict some images together; each result is filled in.
 
-
-def predict(shared: Serving, served: Served, results: Sequence[Result]) -> None:
-    """Decode and predict some pictures together; each result is filled in.
+    Args:
+        shared: where they wait for the model.
+        served: the model.
+        results: the images.
+        batch: what they belong to; themselves by default.
 
     Raises:
+        DecodingError: if nothing can be decoded now.
         Exception: what ONNX Runtime raises if the model fails.
     """
-    waiting = [
-        (result, shared.submit(served, image))
-        for result, image in zip(results, decoding.map(read, results), strict=True)
-        if image is not None
-    ]
+    size = served.model.input_size
+    batch = batch or batch_of(sum(result.size_in_bytes for result in results), len(results))
+    waiting = [(result, shared.submit(served, pixels(found, size))) for result, found in _decode(results, size, batch)]
     for result, prediction in waiting:
         result.prediction, result.predicted_by = prediction.result(), served.model.sha256
+
+
+def _decode(results: Sequence[Result], size: tuple[int, int], batch: Batch) -> Iterator[tuple[Result, Decoded]]:
+    """Decode images and note how they are shown, or why they cannot be read; those that were decoded come out."""
+    waiting: deque[tuple[Result, Future[Decoded]]] = deque()
+
+    def next_one() -> Iterator[tuple[Result, Decoded]]:
+        result, future = waiting.popleft()
+        try:
+            found = future.result()
+        except ImageError as error:
+            result.drop(str(error))
+        else:
+            result.shown, result.size = found.jpeg, found.size
+            yield result, found
+
+    for result in results:
+        try:
+            data = result.load()
+        except ImageError as error:
+            result.drop(str(error))
+            continue
+        waiting.append((result, decoders.submit(data, Wanted(size=size, jpeg=SHOWN), batch)))
+        if len(waiting) > WORKERS:  # what is in a zip is held unpacked until then
+            yield from next_one()
+    while waiting:
+        yield from next_one()
 
 
 def to_csv(served: Served, results: Sequence[Result], shift: float) -> bytes:
@@ -156,8 +184,3 @@ def to_csv(served: Served, results: Sequence[Result], shift: float) -> bytes:
             ]
         )
     return buffer.getvalue().encode("utf-8-sig")
-
-
-def _fit(size: tuple[int, int]) -> tuple[int, int]:
-    scale = SHOWN / max(size)
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
 
-from app.images import to_input
 from app.inference import Batcher
 from app.model import Model, ModelError, Prediction
 from app.registry import ALIAS, Champion, Registry, RegistryError
@@ -157,9 +156,9 @@ class Serving:
             raise ModelError(self.problem or "The model is still loading.")
         return self.served
 
-    def submit(self, served: Served, image: Image.Image) -> Future[Prediction]:
-        """Queue an RGB image of any size for a model."""
-        return self.batcher.submit(served.model, to_input(image, served.model.input_size))
+    def submit(self, served: Served, image: np.ndarray) -> Future[Prediction]:
+        """Queue an image for a model: uint8 RGB pixels `[height, width, 3]` of its input size."""
+        return self.batcher.submit(served.model, image)
 
     def check(self) -> bool:
         """Ask the registry now, and serve its champion if that is another one; True if the model was swapped."""

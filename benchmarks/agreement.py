@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from app.images import decode, to_input
+from app import decoding
 from app.model import Model
+from contract.decoding import Wanted
 from trainer.data.image import load_rgb, resize
 from trainer.evaluate import load_run
 from trainer.export import evaluation_of
@@ -36,7 +37,8 @@ def main() -> None:
         pixels = np.array(resize(load_rgb(path), trained.data.input_size))
         with torch.inference_mode():
             expected.append((trained.model(torch.from_numpy(pixels)[None]) / temperature).sigmoid()[0].numpy())
-        image = to_input(decode(path.read_bytes()), trained.data.input_size)
+        size = trained.data.input_size
+        image = decoding.pixels(decoding.decoders.decode(path.read_bytes(), Wanted(size=size)), size)
         found.append(model.predict(image[None])[0].probabilities)
     reference, served = np.stack(expected), np.stack(found)
     differing = (decided(reference, model.thresholds) != decided(served, model.thresholds)).any(axis=1)

@@ -18,15 +18,15 @@ from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
-from servers import ROOT, app
+from servers import ROOT, app, memory
 
-from app.images import decode, to_input
 from app.model import Model
+from contract.images import decode, resize
 
 
 def alone(model: Model, image: bytes, seconds: float) -> float:
     """Predictions per second of ONNX Runtime in a loop, one image at a time, with the threads that the app uses."""
-    pixels = to_input(decode(image), model.input_size)[None]
+    pixels = np.asarray(resize(decode(image), model.input_size))[None]
     model.predict(pixels)
     started, count = time.perf_counter(), 0
     while time.perf_counter() - started < seconds:
@@ -94,9 +94,9 @@ def main() -> None:
                 f"ONNX Runtime alone {statistics.median(bare):.1f}/s; ratio {ratio:.2f}"
             )
         if arguments.memory:
-            early = process.memory_info().rss / 1024**2
+            early = memory(process)
             ask(predict, image, 8, arguments.memory)
-            late = process.memory_info().rss / 1024**2
+            late = memory(process)
             print(f"resident memory: {early:.0f} MB, after {arguments.memory} more predictions {late:.0f} MB")
 
 

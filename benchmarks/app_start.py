@@ -13,17 +13,18 @@ import time
 from pathlib import Path
 
 from PIL import Image
-from servers import ROOT, app
+from servers import ROOT, app, memory
 
 
 def measure(model: Path) -> tuple[float, float, float]:
-    """Start the app once; seconds on the clock, CPU seconds, and resident megabytes after the first prediction."""
+    """Start the app once; seconds on the clock, CPU seconds, and megabytes after the first prediction, with workers."""
     buffer = io.BytesIO()
     Image.effect_noise((745, 1040), 60).convert("RGB").save(buffer, "JPEG")
     started = time.perf_counter()
     with app("/api/predict", buffer.getvalue(), MANASIGHT_MODEL=str(model)) as (_, process):
         clock, times = time.perf_counter() - started, process.cpu_times()
-        return clock, times.user + times.system, process.memory_info().rss / 1024**2
+        work = times.user + times.system + sum(sum(child.cpu_times()[:2]) for child in process.children())
+        return clock, work, memory(process)
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ RUN if [ -n "$MODEL_SHA256" ]; then echo "$MODEL_SHA256  /out/models/starter/mod
 FROM --platform=$BUILDPLATFORM tools AS code
 COPY LICENSE /out/LICENSE
 COPY app /out/app
+COPY contract /out/contract
 # A volume at /state is made from this folder and so belongs to the image's user.
 RUN mkdir /state && chown 10001:10001 /state \
     && chmod -R u=rwX,go=rX /out && find /out /state -exec touch -h -d @0 {} +

@@ -49,6 +49,7 @@ RUN --mount=type=bind,from=weights,target=/weights \
 FROM --platform=$BUILDPLATFORM tools AS code
 COPY LICENSE pyproject.toml /out/opt/manasight/
 COPY trainer /out/opt/manasight/trainer
+COPY contract /out/opt/manasight/contract
 # The state volume is made from this folder and so belongs to the image's user.
 RUN mkdir /out/state /out/data \
     && python3 -c "import pathlib, tomllib; p = tomllib.load(open('/out/opt/manasight/pyproject.toml', 'rb'))['project']; d = pathlib.Path(f'/out/opt/manasight/manasight-{p[\"version\"]}.dist-info'); d.mkdir(); (d / 'METADATA').write_text(f'Metadata-Version: 2.4\nName: manasight\nVersion: {p[\"version\"]}\nLicense-Expression: Apache-2.0\n')" \

@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from trainer import tracking
 from trainer.data.folder import is_image_file
-from trainer.data.image import UNREADABLE, load_rgb, reason, resize
+from trainer.data.image import UNREADABLE, reason
+from trainer.data.limited import LimitedReader
 from trainer.data.parallel import in_order
 from trainer.data.store import copy
 from trainer.errors import UserError
@@ -67,7 +68,7 @@ def label(named: dict[str, Path], classifier: OnnxClassifier, workers: int) -> t
     Args:
         named: what the table calls an image → its file.
         classifier: the model.
-        workers: threads that decode.
+        workers: processes that decode.
 
     Returns:
         the table, and a line about each image that cannot be read.
@@ -77,7 +78,7 @@ def label(named: dict[str, Path], classifier: OnnxClassifier, workers: int) -> t
     read: list[str] = []
 
     def prepared() -> Iterator[np.ndarray]:
-        pixels = in_order(lambda path: _read(path, size), named.values(), workers)
+        pixels = in_order(lambda path: _read(reader, path, size), named.values(), workers)
         bar = tqdm(pixels, "predicting", len(named), unit="image", disable=None)
         for name, image in zip(named, bar, strict=True):
             if isinstance(image, str):
@@ -86,7 +87,8 @@ def label(named: dict[str, Path], classifier: OnnxClassifier, workers: int) -> t
                 read.append(name)
                 yield image
 
-    outputs = [classifier(batch) for batch in batched(prepared())]
+    with LimitedReader(workers) as reader:
+        outputs = [classifier(batch) for batch in batched(prepared())]
     probabilities = np.concatenate(outputs) if outputs else np.empty((0, len(classes)), np.float32)
     labels = decided(probabilities, classifier.metadata.thresholds)
     # A class may be called as a column of ours is.
@@ -156,8 +158,8 @@ def load_model(model: str) -> tuple[OnnxClassifier, str]:
     return fetch(version), f"{tracking.MODEL_NAME} version {version.version} (champion)"
 
 
-def _read(path: Path, size: tuple[int, int]) -> np.ndarray | str:
+def _read(reader: LimitedReader, path: Path, size: tuple[int, int]) -> np.ndarray | str:
     try:
-        return np.asarray(resize(load_rgb(path), size))
+        return reader.load_input(path, size)
     except UNREADABLE as error:
         return reason(path, error)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from app.archives import ArchiveError, members, pack
-from app.images import MAX_JPEG_PIXELS, ImageError, decode
+from contract.images import ImageError, Limits, decode
 
 # pytest undoes the filters that app.images sets for the app's own process.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
@@ -98,7 +98,7 @@ def decodes_or_explains(data: bytes) -> None:
         assert "\n" not in sentence
     else:
         assert image.mode == "RGB"
-        assert 0 < image.width * image.height <= MAX_JPEG_PIXELS
+        assert 0 < image.width * image.height <= Limits().jpeg_pixels
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -192,7 +192,7 @@ def test_packed_names_stay_inside_and_apart(pictures: list[tuple[str, list[str]]
 PEAK = """
 import sys, time
 from pathlib import Path
-from app.images import decode
+from contract.images import decode
 data = Path(sys.argv[1]).read_bytes()
 status = Path("/proc/self/status")
 peak = lambda: int(status.read_text().partition("VmHWM:")[2].split()[0]) / 1024

@@ -125,7 +125,10 @@ def test_several_pictures_are_predicted_and_a_bad_one_is_named(app: str) -> None
     good, bad, other = answer.json()["images"]
     assert (good["name"], good["labels"]) == ("a.png", ["green"])
     assert (other["name"], other["labels"]) == ("b.png", ["blue"])
-    assert bad == {"name": "bad.png", "error": "This is not a picture in a format that is read here."}
+    assert bad == {
+        "name": "bad.png",
+        "error": "Unsupported image format. Use JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF or PPM.",
+    }
 
 
 def test_a_heat_map_comes_as_a_picture_of_the_same_size(app: str) -> None:

@@ -1,42 +1,21 @@
-"""Decodes image files to RGB, and finds those that cannot be decoded."""
+"""Reads image files as RGB, and finds those that cannot be decoded."""
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from contract.images import open_image, resize, to_rgb, upright_rgb, upright_size
+from trainer.data.limited import LimitedReader
 from trainer.errors import UserError
 
-# What Pillow raises for a file that it cannot decode.
+__all__ = ["UNREADABLE", "header_size", "load_named", "load_rgb", "reason", "resize", "to_rgb", "unreadable_images"]
+
+# What reading one file may raise; `load_rgb` raises nothing else for a damaged one.
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode of Pillow as RGB: 16-bit and floating point scaled to 8 bit, transparency over white.
-
-    `app/images.py` has the same lines: the model sees in the app what it was trained on.
-    """
-    if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        values = np.array(image, dtype=np.float32)
-        np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-        # Integers hold 8 or 16 bits; floats are 0..1 by convention unless they say otherwise.
-        top = float(values.max(initial=0.0))
-        is_16_bit = image.mode.startswith("I;") or top > 255
-        white = 1.0 if image.mode == "F" and top <= 1 else 65535.0 if is_16_bit else 255.0
-        # In place: a large picture would otherwise be held four times over.
-        np.clip(values, 0, white, out=values)
-        values *= 255 / white
-        values += 0.5
-        image = Image.fromarray(values.astype(np.uint8))
-    if image.has_transparency_data:
-        image = image if image.mode == "RGBA" else image.convert("RGBA")
-        white = Image.new("RGB", image.size, "white")
-        white.paste(image, mask=image.getchannel("A"))
-        return white
-    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def load_rgb(path: Path, at_least: tuple[int, int] | None = None) -> Image.Image:
@@ -45,17 +24,22 @@ def load_rgb(path: Path, at_least: tuple[int, int] | None = None) -> Image.Image
     Args:
         path: the file.
         at_least: `(height, width)`. A JPEG may then be decoded at a half, quarter or eighth of its size, as long as it
-            stays at least this large; that skips most of the work for a large picture.
+            stays at least this large; that skips most of the work for a large image.
 
     Raises:
-        one of UNREADABLE: if the file is no image that Pillow can decode.
+        one of UNREADABLE: if the file is not an image in a supported format, or is damaged.
     """
-    with Image.open(path) as image:
-        if at_least is not None:
-            # The picture may lie on its side until EXIF turns it: ask for the larger edge both ways.
-            edge = max(at_least)
-            image.draft("RGB", (edge, edge))
-        return to_rgb(ImageOps.exif_transpose(image))
+    try:
+        with open_image(path) as image:
+            if at_least is not None:
+                # The image may lie on its side until EXIF turns it: ask for the larger edge both ways.
+                edge = max(at_least)
+                image.draft("RGB", (edge, edge))
+            return upright_rgb(image)
+    except (*UNREADABLE, MemoryError):
+        raise
+    except Exception as error:  # struct.error, TypeError, …: whatever is wrong is wrong with this file
+        raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 def load_named(path: Path) -> Image.Image:
@@ -68,13 +52,28 @@ def load_named(path: Path) -> Image.Image:
         return load_rgb(path)
     except UNREADABLE as error:
         raise UserError(
-            f"cannot read image '{path}' ({error}); see `manasight data describe --check`, mend or remove it, or set "
+            f"cannot read image '{path}' ({error}); see `manasight data describe --check`, fix or remove it, or set "
             "drop_unreadable"
         ) from error
 
 
+def header_size(path: Path) -> tuple[int, int]:
+    """Width and height of the upright image by its header, without decoding it.
+
+    Raises:
+        one of UNREADABLE: if the file is not an image in a supported format.
+    """
+    try:
+        with open_image(path) as image:
+            return upright_size(image)
+    except (*UNREADABLE, MemoryError):
+        raise
+    except Exception as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
 def reason(path: Path, error: Exception) -> str:
-    """Why an image file cannot be decoded, given what was raised: without its name, which is told beside it."""
+    """Why an image file cannot be decoded, given what was raised; without its name, which is given beside it."""
     try:
         if not path.stat().st_size:
             return "the file is empty"
@@ -84,14 +83,8 @@ def reason(path: Path, error: Exception) -> str:
         return problem.strerror or str(problem)
 
 
-def resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Resize to `(height, width)`, bilinear and antialiased, as every reader of model.onnx has to."""
-    height, width = size
-    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)
-
-
 def unreadable_images(paths: Iterable[Path], decode: bool = True) -> list[tuple[Path, str]]:
-    """The files that are no images, with the reason. Threads suffice: Pillow decodes without the GIL.
+    """The files that are not images, with the reason.
 
     Args:
         paths: the files.
@@ -102,14 +95,14 @@ def unreadable_images(paths: Iterable[Path], decode: bool = True) -> list[tuple[
     def problem(path: Path) -> str | None:
         try:
             if decode:
-                load_rgb(path)
+                limited.load_rgb(path)
             else:
-                Image.open(path).close()
+                header_size(path)
         except UNREADABLE as error:
             return reason(path, error)
         return None
 
-    with ThreadPoolExecutor() as pool:
+    with LimitedReader() if decode else nullcontext() as limited, ThreadPoolExecutor() as pool:
         hidden = None if decode else True  # None: no bar in a log
         problems = tqdm(pool.map(problem, paths), "checking", len(paths), unit="image", disable=hidden)
         return [(path, text) for path, text in zip(paths, problems, strict=True) if text]

@@ -1,7 +1,6 @@
 """Looks at every image of a data set once, in parallel: what is broken, alike, and how bright its channels are."""
 
 import hashlib
-import io
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,11 +11,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from trainer.data.alike import ALIKE_BITS, Fingerprint, fingerprint, group_alike
-from trainer.data.image import UNREADABLE, load_rgb, reason
+from trainer.data.image import UNREADABLE, header_size, reason
+from trainer.data.limited import LimitedReader
 from trainer.data.parallel import in_order
 from trainer.resources import cpu_cores
-
-ORIENTATION = 0x0112  # EXIF; from 5 on the picture lies on its side
 
 
 class Look(NamedTuple):
@@ -32,7 +30,7 @@ class Look(NamedTuple):
 
 
 def survey(paths: Sequence[Path], decode: bool, workers: int | None = None) -> Iterator[Look]:
-    """Look at images, in their order. Threads suffice: Pillow decodes outside Python's lock.
+    """Look at images, in their order. They are decoded in other processes, under limits of memory and time.
 
     Args:
         paths: the files.
@@ -40,8 +38,10 @@ def survey(paths: Sequence[Path], decode: bool, workers: int | None = None) -> I
             (by which look-alikes are found) and `histogram` (int64 `[3, 256]`: pixels per channel and level).
         workers: threads; one per core by default.
     """
-    look = _decoded if decode else _header
-    yield from tqdm(in_order(look, paths, workers or cpu_cores()), "looking", len(paths), unit="image", disable=None)
+    workers = workers or cpu_cores()
+    with LimitedReader(workers) as reader:
+        look = (lambda path: _decoded(path, reader)) if decode else _header
+        yield from tqdm(in_order(look, paths, workers), "looking", len(paths), unit="image", disable=None)
 
 
 def histogram(image: Any) -> np.ndarray:
@@ -95,21 +95,15 @@ def look_alikes(looks: Sequence[Look]) -> list[list[Path]]:
 
 def _header(path: Path) -> Look:
     try:
-        with Image.open(path) as image:
-            return Look(path, *_upright(image))
+        return Look(path, *header_size(path))
     except UNREADABLE as error:
         return Look(path, problem=reason(path, error))
 
 
-def _decoded(path: Path) -> Look:
+def _decoded(path: Path, reader: LimitedReader) -> Look:
     try:
         data = path.read_bytes()
-        image = load_rgb(io.BytesIO(data))
+        image = reader.load_rgb(data)
     except UNREADABLE as error:
         return Look(path, problem=reason(path, error))
     return Look(path, *image.size, "", hashlib.sha256(data).hexdigest(), fingerprint(image), histogram(image))
-
-
-def _upright(image: Image.Image) -> tuple[int, int]:
-    width, height = image.size
-    return (height, width) if image.getexif().get(ORIENTATION, 1) >= 5 else (width, height)

@@ -1,0 +1,69 @@
+"""Names what a file is that no image decoder here reads."""
+
+SUPPORTED = "JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF or PPM"
+
+_IMAGES = {
+    b"\x00\x00\x00\x0cJXL ": "JPEG XL",
+    b"\xff\x0a": "JPEG XL",
+    b"\x00\x00\x00\x0cjP  ": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"8BPS": "PSD",
+    b"\x00\x00\x01\x00": "ICO",
+    b"qoif": "QOI",
+    b"DDS ": "DDS",
+    b"v/1\x01": "OpenEXR",
+    b"#?RADIANCE": "Radiance HDR",
+    b"SIMPLE  =": "FITS",
+    b"%!PS": "EPS",
+    b"\xc5\xd0\xd3\xc6": "EPS",
+    b"FUJIFILMCCD-RAW": "Fujifilm RAW",
+    b"icns": "ICNS",
+    b"gimp xcf": "XCF",
+    b"\x01\xda": "SGI",
+    b"FLIF": "FLIF",
+    b"BPG\xfb": "BPG",
+    b"AT&TFORM": "DjVu",
+}
+_OTHERS = {
+    b"%PDF": "a PDF document",
+    b"\x1aE\xdf\xa3": "a WebM or Matroska video",
+    b"\x00\x00\x01\xba": "an MPEG video",
+    b"OggS": "an Ogg file",
+    b"FLV\x01": "a Flash video",
+    b"ID3": "an MP3 file",
+    b"PK\x03\x04": "a zip archive or an office document",
+    b"Rar!": "a RAR archive",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"version https://git-lfs": "a Git LFS pointer; fetch the file itself with `git lfs pull`",
+}
+_HEIC = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+
+
+def describe(start: bytes) -> str:
+    """One sentence about a file that is not a supported image, by its first bytes (some hundreds suffice)."""
+    if name := _image(start):
+        return f"Unsupported image format {name}. Use {SUPPORTED}."
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start[4:8] == b"ftyp":
+        other = "an MP4 or QuickTime video"
+    elif start[:4] == b"RIFF" and start[8:12] == b"AVI ":
+        other = "an AVI video"
+    elif start[:4] == b"RIFF" and start[8:12] == b"WAVE":
+        other = "a WAV file"
+    elif text.startswith((b"<!doctype html", b"<html")):
+        other = "a web page"
+    else:
+        other = next((name for magic, name in _OTHERS.items() if start.startswith(magic)), "")
+    if other:
+        return f"This is {other}, not an image. Use {SUPPORTED}."
+    return f"Unsupported image format. Use {SUPPORTED}."
+
+
+def _image(start: bytes) -> str:
+    if start[4:8] == b"ftyp":
+        brand = start[8:12]
+        return "HEIC" if brand in _HEIC else "Canon CR3" if brand == b"crx " else "JPEG XL" if brand == b"jxl " else ""
+    if b"<svg" in start.lower():
+        return "SVG"
+    return next((name for magic, name in _IMAGES.items() if start.startswith(magic)), "")
