@@ -3,16 +3,19 @@
 import hashlib
 import json
 import os
+import re
+import signal
 import subprocess
 import tarfile
 import time
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import mlflow
 import pytest
-from engine import PROJECT, ROOT, VERSION, docker
+from engine import PROJECT, ROOT, VERSION, container, docker
 from playwright.sync_api import Page, expect
 
 
@@ -69,6 +72,27 @@ def wait_until_served(make: Callable, wanted: str) -> None:
     raise AssertionError(f"the app serves {served(make)}, not {wanted}")
 
 
+def interrupt_training(make: Callable, **settings: str) -> str:
+    """Press Ctrl-C in `make train` after its first epoch; returns what it said."""
+    process = subprocess.Popen(
+        [*make.command, "train"],
+        cwd=ROOT,
+        env=make.environment | settings,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    said = ""
+    for line in process.stdout:
+        said += line
+        if line.startswith("epoch 1/"):
+            os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(60) != 0
+    return said
+
+
 def test_services_are_locked_up_and_clients_hold_no_key(stack):
     names = containers()
     assert len(names) == 4
@@ -88,7 +112,8 @@ def test_services_are_locked_up_and_clients_hold_no_key(stack):
         assert networks == expected[service]
         if service == "app":
             assert not [entry for entry in found["Config"]["Env"] if entry.startswith("AWS_")]
-            assert not host["Binds"]
+            mounts = {(mount["Type"], mount["Destination"]) for mount in found["Mounts"]}
+            assert mounts == {("volume", "/state")}
     assert json.loads(docker("network", "inspect", f"{PROJECT}_data"))[0]["Internal"]
 
 
@@ -113,7 +138,11 @@ def test_a_champion_reaches_the_open_page_and_outlives_down_purge_and_restore(
     expect(page.get_by_role("row", name="creature")).to_contain_text("%")
     assert served(stack) == "starter"
 
-    stack("train", CARDS="60", ARGS="--trainer.max_epochs 1")
+    said = interrupt_training(stack, CARDS="60", ARGS="--trainer.max_epochs 2")
+    assert not docker("ps", "--all", "-q", "-f", f"label=com.docker.compose.project={PROJECT}", "-f", "name=trainer")
+    stack("backup", FILE=str(tmp_path / "interrupted.tar"))
+    run = re.search(r"Stopped by Ctrl-C\. The training's state is kept; resume it with: make train RESUME=(\w+)", said)
+    stack("train", RESUME=run[1])
 
     expect(page.get_by_role("definition").filter(has_text="manasight, version 1")).to_be_visible()
     # A page that lost its connection while the machine trained shows an upload that the server has forgotten.
@@ -157,7 +186,34 @@ def test_upgrade_pulls_what_was_pushed_backs_up_and_keeps_everything(stack, clie
     assert {f"{registry}/published/app:{VERSION}", f"{registry}/published/mlflow:{VERSION}"} <= set(images)
 
 
-def test_mlflow_asks_for_a_password_if_told_to_and_the_app_has_it(stack, client, monkeypatch):
+def promote(client: mlflow.MlflowClient, run: mlflow.ActiveRun) -> str:
+    """Make the run's model the champion; returns the version."""
+    if not client.search_registered_models():
+        client.create_registered_model("manasight")
+    version = client.create_model_version("manasight", f"{run.info.artifact_uri}/model", run.info.run_id).version
+    client.set_registered_model_alias("manasight", "champion", version)
+    return version
+
+
+def test_the_champion_is_served_after_a_restart_while_mlflow_is_away(stack, client):
+    with mlflow.start_run() as run:
+        mlflow.log_artifact(str(ROOT / "models/starter/model.onnx"), "model")
+    champion = f"manasight, version {promote(client, run)}"
+    wait_until_served(stack, champion)
+
+    docker("stop", container("mlflow"))
+    docker("restart", container("app"))
+    for _ in range(60):
+        with suppress(OSError):
+            assert served(stack) == champion
+            break
+        time.sleep(1)
+    else:
+        raise AssertionError("the app does not answer")
+    stack("up")
+
+
+def test_a_password_of_mlflow_survives_purge_and_restore_and_the_app_has_it(stack, client, monkeypatch, tmp_path):
     stack("up", MLFLOW_AUTH="basic")
     with pytest.raises(mlflow.MlflowException, match="401"):
         client.search_experiments()
@@ -166,12 +222,17 @@ def test_mlflow_asks_for_a_password_if_told_to_and_the_app_has_it(stack, client,
 
     with mlflow.start_run() as run:
         mlflow.log_artifact(str(ROOT / "models/starter/model.onnx"), "model")
-    if not client.search_registered_models():
-        client.create_registered_model("manasight")
-    version = client.create_model_version("manasight", f"{run.info.artifact_uri}/model", run.info.run_id).version
-    client.set_registered_model_alias("manasight", "champion", version)
-
-    wait_until_served(stack, f"manasight, version {version}")
+    wait_until_served(stack, f"manasight, version {promote(client, run)}")
+    archive = tmp_path / "closed.tar"
+    stack("backup", FILE=str(archive))
+    stack("purge")
+    assert "MLflow asks for a password" in stack("restore", FILE=str(archive))
+    password = (ROOT / f".secrets/{PROJECT}/mlflow_admin").read_text()
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong")
+    with pytest.raises(mlflow.MlflowException, match="401"):
+        client.search_experiments()
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+    assert client.search_experiments()
     stack("up", MLFLOW_AUTH="none")
     monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD")
     assert client.search_experiments()

@@ -94,6 +94,22 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.rglob("*")] == ["mine", "note.txt"]
 
 
+def make_twice_at_once(out):
+    with staged_folder(out) as slow:
+        (slow / "card.jpg").write_bytes(b"slow")
+        with staged_folder(out) as fast:
+            (fast / "card.jpg").write_bytes(b"fast")
+
+
+def test_the_slower_of_two_that_make_one_folder_is_a_sentence_and_keeps_the_other(tmp_path):
+    out = tmp_path / "demo"
+    out.mkdir()  # an empty folder is replaced
+    with pytest.raises(UserError, match="demo' was made by another process in the meantime"):
+        make_twice_at_once(out)
+    assert (out / "card.jpg").read_bytes() == b"fast"
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+
+
 def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
 

@@ -147,16 +147,10 @@ def test_nothing_is_restored_or_backed_up_under_a_training(stack, backup):
         assert "A training is running" in stack(command, answers=training, FILE=str(backup)).stderr
 
 
-def test_a_bucket_that_cannot_be_restored_is_a_sentence(stack, tmp_path):
-    path, data = tmp_path / "whole.tar", {"database.dump": b"rows", "bucket.tar": b"objects"}
-    data["SHA256SUMS"] = "".join(f"{sha256(content).hexdigest()}  {name}\n" for name, content in data.items()).encode()
-    with tarfile.open(path, "w") as archive:
-        for name, content in data.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
+def test_a_bucket_that_cannot_be_restored_is_a_sentence(stack, archive):
+    path = archive()
     away = RUNNING | {"compose * bucket load": "exit 1"}
-    done = stack("restore", answers=away, FILE=str(path))
+    done = stack("restore", answers=away, FILE=path)
     assert done.returncode == 1
     assert f"The runs of {path} are back, its artifacts are not: run the same `make restore` again." in done.stderr
 
@@ -176,3 +170,95 @@ def test_mlflow_of_another_image_stops_before_the_schema_changes(stack):
     assert "|compose stop mlflow" in stack.calls
     stack("up", answers=other | {"inspect --format {{.Image}} 0123": "echo new"})
     assert "|compose stop mlflow" not in stack.calls
+
+
+def test_two_trainings_may_make_the_same_data(stack, tmp_path):
+    # The other one has made the folder by the time that this one has drawn its cards.
+    described = f"[ -e {tmp_path}/drawn ] || exit 1"
+    slower = {"compose * data describe *": described, "compose * data demo *": f"touch {tmp_path}/drawn; exit 1"}
+    assert stack("train", answers=RUNNING | slower).returncode == 0
+    assert [call for call in stack.calls if " fit " in call]
+    failed = {"compose * data describe *": "exit 1", "compose * data demo *": "exit 1"}
+    assert stack("train", answers=RUNNING | failed).returncode == 1
+
+
+def test_labels_are_compared_before_training_unless_a_reason_is_given(stack, tmp_path):
+    (tmp_path / "cards/red").mkdir(parents=True)
+    other = RUNNING | {"compose * promote --check *": "echo champion 3 knows other labels >&2; exit 1"}
+    done = stack("train", answers=other, DATA="cards", ARGS="--data.separator + --seed 1")
+    assert done.returncode == 1
+    assert "champion 3 knows other labels" in done.stderr
+    assert "Nothing was trained" in done.stderr
+    assert "PROMOTE='new labels'" in done.stderr
+    assert [call for call in stack.calls if call.endswith(" promote --check --data /data --separator +")]
+    assert not [call for call in stack.calls if " split " in call or " fit " in call]
+    assert stack("train", answers=other, DATA="cards", PROMOTE="new labels").returncode == 0
+    assert stack.calls[-1].endswith(" promote --force new labels")
+
+
+@pytest.fixture
+def archive(tmp_path: Path):
+    """A function that makes a whole backup, with or without the record of MLflow's password."""
+
+    def make(settings: str = "", dump: bytes = b"rows") -> str:
+        path, data = tmp_path / "whole.tar", {"database.dump": dump, "bucket.tar": b"objects"}
+        sums = "".join(f"{sha256(content).hexdigest()}  {name}\n" for name, content in data.items())
+        data["SHA256SUMS"] = sums.encode()
+        if settings:
+            data["settings"] = settings.encode()
+        with tarfile.open(path, "w") as file:
+            for name, content in data.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                file.addfile(info, io.BytesIO(content))
+        return str(path)
+
+    return make
+
+
+def started(stack) -> set[str]:
+    """The values of MLFLOW_AUTH with which the stack was started."""
+    return {call.partition("|")[0] for call in stack.calls if " up --detach --wait --wait-timeout 300 " in call}
+
+
+def test_a_backup_says_whether_mlflow_asks_for_a_password(stack, tmp_path):
+    for auth in ("basic", "none"):
+        file = tmp_path / f"{auth}.tar"
+        assert stack("backup", answers=RUNNING, FILE=str(file), MLFLOW_AUTH=auth).returncode == 0
+        with tarfile.open(file) as opened:
+            assert opened.extractfile("settings").read() == f"MLFLOW_AUTH={auth}\n".encode()
+            # An earlier version reads it too: it asks for these two, and for no other checksum.
+            assert opened.extractfile("SHA256SUMS").read().count(b"\n") == 2
+
+
+def test_a_password_survives_purge_and_restore(stack, tmp_path, archive):
+    stack("up", MLFLOW_AUTH="basic")
+    said = stack("purge").stderr
+    assert "a new `make up` needs MLFLOW_AUTH=basic again" in said
+    done = stack("restore", FILE=archive("MLFLOW_AUTH=basic\n"))
+    assert done.returncode == 0, done.stderr
+    assert started(stack) == {"basic"}
+    assert "MLflow asks for a password, as it did when the backup was made" in done.stderr
+    assert stack("up").returncode == 0
+    assert started(stack) == {"basic"}
+
+
+def test_a_stack_with_a_password_is_not_opened_by_a_backup_without_one(stack, archive):
+    stack("up", MLFLOW_AUTH="basic")
+    assert stack("restore", FILE=archive("MLFLOW_AUTH=none\n")).returncode == 0
+    assert started(stack) == {"basic"}
+    assert stack("restore", FILE=archive("MLFLOW_AUTH=basic\n"), MLFLOW_AUTH="none").returncode == 0
+    assert started(stack) == {""}
+
+
+def test_a_backup_of_an_earlier_version_with_users_is_not_restored_open(stack, archive):
+    users = archive(dump=b"CREATE TABLE public.users (")
+    done = stack("restore", FILE=users)
+    assert done.returncode == 1
+    assert "say MLFLOW_AUTH=basic or MLFLOW_AUTH=none; nothing was changed" in done.stderr
+    assert not [call for call in stack.calls if " stop " in call or "DROP" in call]
+    assert stack("restore", FILE=users, MLFLOW_AUTH="basic").returncode == 0
+    assert started(stack) == {"basic"}
+    stack("purge")
+    assert stack("restore", FILE=archive()).returncode == 0
+    assert started(stack) == {""}

@@ -22,7 +22,7 @@ def staged_folder(out: Path) -> Iterator[Path]:
     What a run into `out` left that was killed is removed first.
 
     Raises:
-        UserError: if `out` exists and holds anything, or cannot be made.
+        UserError: if `out` exists and holds anything, cannot be made, or was made by another process meanwhile.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"'{out}' exists already; remove it or name another folder")
@@ -46,9 +46,14 @@ def staged_folder(out: Path) -> Iterator[Path]:
     try:
         yield staging
         staging.chmod(0o755)  # mkdtemp makes it private
-        if out.exists():
-            out.rmdir()
-        staging.rename(out)
+        try:
+            staging.rename(out)  # over an empty folder too
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            raise UserError(
+                f"'{out}' was made by another process in the meantime; this copy of it was discarded"
+            ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         os.close(lock)
