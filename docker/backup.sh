@@ -3,9 +3,9 @@
 
 no_training() {
   local name
-  name=$(docker compose --profile train --profile gpu ps --quiet --status running trainer trainer-gpu | cut -c 1-12 | head -n 1)
+  name=$(docker compose --profile train --profile gpu ps --quiet --status running trainer trainer-gpu)
   [ -z "$name" ] ||
-    fail "A training is running; its artifacts are half written. $1 when it has ended, or stop it with: docker stop --time 60 $name"
+    fail "A training is running; its artifacts are half written. $1 when it has ended, or stop it with: docker stop --time 60 ${name:0:12}"
 }
 
 # MLflow alone writes to both, so it stands still meanwhile; the app continues with the model it has.

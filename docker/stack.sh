@@ -131,7 +131,7 @@ END
 
 # Whether anything of the stack ran, and its database existed.
 remember_state() {
-  ran=$(docker compose ps --quiet --status running 2>/dev/null | head -n 1)
+  ran=$(docker compose ps --quiet --status running 2>/dev/null) || ran=
   volume=$(docker volume inspect --format '{{.Name}}' "${project}_database" 2>/dev/null) || volume=
 }
 ran='' volume=''
