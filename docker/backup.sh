@@ -3,7 +3,7 @@
 
 no_training() {
   local name
-  name=$(docker compose --profile train --profile gpu ps --quiet --status running trainer trainer-gpu)
+  name=$(docker compose --profile train --profile gpu ps --quiet --status running trainer trainer-gpu 2>/dev/null) || name=
   [ -z "$name" ] ||
     fail "A training is running; its artifacts are half written. $1 when it has ended, or stop it with: docker stop --time 60 ${name:0:12}"
 }

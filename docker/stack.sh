@@ -86,7 +86,7 @@ check_ports() {
 is_own_address() {
   case $1 in 127.* | 0.0.0.0 | *:*) return 0 ;; esac
   if [ -n "${DOCKER_HOST:-}" ] || [ "$(docker context show)" != default ] || ! command -v ip >/dev/null; then return 0; fi
-  ip -o addr show | grep -qF " $1/"
+  grep -qF " $1/" <<<"$(ip -o addr show)"
 }
 
 confirm() {

@@ -81,7 +81,7 @@ check_labels() {
 check_gpu() {
   local found
   found=$(docker run --rm --network none --gpus all --entrypoint python3 "$1" -S -c '' 2>&1) ||
-    fail "Docker has no GPU for containers ($(grep -m 1 . <<<"${found##*: }")): install the NVIDIA driver and the NVIDIA Container Toolkit, or leave GPU=1 out."
+    fail "Docker has no GPU for containers ($(sed -n '1s/.*response from daemon: //p' <<<"$found")): install the NVIDIA driver and the NVIDIA Container Toolkit, or leave GPU=1 out."
 }
 
 # check_data IMAGE: whether the trainer's user may read all of DATA, asked in a container, since engines differ in what
