@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import streamlit as st
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
+from streamlit import net_util
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from app import api, downloads
@@ -30,6 +31,10 @@ for noisy in ("streamlit", "urllib3"):
 # request that comes in that moment is a 502. Streamlit has no option for it.
 IDLE = 3660.0
 setattr(AutoHTTPProtocol, "timeout_keep_alive", property(lambda _: IDLE, lambda *_: None))  # noqa: B010
+
+# When a page of another origin connects, Streamlit asks a public service for this machine's address, and waits for it.
+setattr(net_util, "get_external_ip", lambda: None)  # noqa: B010
+setattr(net_util, "get_internal_ip", lambda: None)  # noqa: B010
 
 # Where a proxy that keeps its prefix finds the page; empty without one.
 BASE = (st.get_option("server.baseUrlPath") or "").strip("/")

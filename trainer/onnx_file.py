@@ -1,13 +1,10 @@
 """Writes and reads `model.onnx`, the one file that the trainer and everything that predicts share."""
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # must stand before the import: ONNX Runtime uploads by default
 
 import numpy as np
 import onnx
