@@ -5,10 +5,13 @@ By `requests`, which Streamlit brings, and not by MLflow's slim client: that one
 """
 
 import os
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import requests
+
+from app.unreachable import reason
 
 MAX_MODEL_BYTES = 512 * 1024**2
 # Seconds to connect, and seconds without a byte: a server that hangs must not hold the next check up for long.
@@ -60,7 +63,14 @@ class Registry:
         """
         self.uri = uri.rstrip("/")
         self.name = name
-        self.page = (page or uri).rstrip("/")
+        self.shown = re.sub("//[^/@]+@", "//", self.uri)  # without a user and a password
+        self.page = (page or self.shown).rstrip("/")
+        # What MLflow's own client reads. Given to each request: a session's own would lose to REQUESTS_CA_BUNDLE.
+        insecure = os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("1", "true")
+        self._tls = {
+            "verify": os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or not insecure,
+            "cert": os.environ.get("MLFLOW_TRACKING_CLIENT_CERT_PATH") or None,
+        }
         self._session = requests.Session()
         token = os.environ.get("MLFLOW_TRACKING_TOKEN")
         user = os.environ.get("MLFLOW_TRACKING_USERNAME")
@@ -81,10 +91,10 @@ class Registry:
         if _error_code(answer) in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         if answer.status_code == 404:
-            raise RegistryError(f"{self.uri} did not answer as MLflow does.")
+            raise RegistryError(f"{self.shown} did not answer as MLflow does.")
         found = self._json(answer).get("model_version")
         if not isinstance(found, dict) or "version" not in found:
-            raise RegistryError(f"{self.uri} did not answer as MLflow does.")
+            raise RegistryError(f"{self.shown} did not answer as MLflow does.")
         tags = {tag.get("key"): tag.get("value") for tag in found.get("tags", [])}
         return Champion(
             name=self.name,
@@ -131,30 +141,32 @@ class Registry:
         if not answer.ok:
             return ""
         experiment = self._json(answer).get("run", {}).get("info", {}).get("experiment_id", "")
-        return f"{self.page}/#/experiments/{experiment}/runs/{run_id}" if experiment else ""
+        # By workflowType MLflow's page shows its navigation for training, not for GenAI traces.
+        address = f"{self.page}/#/experiments/{experiment}/runs/{run_id}?workflowType=machine_learning"
+        return address if experiment else ""
 
     def _get(self, path: str, query: dict[str, str], *, stream: bool = False) -> requests.Response:
         try:
-            answer = self._session.get(self.uri + path, params=query, timeout=TIMEOUT, stream=stream)
-        except requests.RequestException as error:
-            raise RegistryError(f"MLflow at {self.uri} cannot be reached.") from error
+            answer = self._session.get(self.uri + path, params=query, timeout=TIMEOUT, stream=stream, **self._tls)
+        except (requests.RequestException, OSError) as error:
+            raise RegistryError(reason(error, self.shown)) from error
         if answer.status_code in (401, 403):
             answer.close()
             raise RegistryError(
-                f"MLflow at {self.uri} refuses this app ({answer.status_code}): set MLFLOW_TRACKING_USERNAME and "
+                f"MLflow at {self.shown} refuses this app ({answer.status_code}): set MLFLOW_TRACKING_USERNAME and "
                 "MLFLOW_TRACKING_PASSWORD here, or this host's name in MLFLOW_SERVER_ALLOWED_HOSTS there."
             )
         return answer
 
     def _json(self, answer: requests.Response) -> dict[str, Any]:
         if not answer.ok:
-            raise RegistryError(f"MLflow at {self.uri} answered {answer.status_code}.")
+            raise RegistryError(f"MLflow at {self.shown} answered {answer.status_code}.")
         try:
             content = answer.json()
         except ValueError as error:
-            raise RegistryError(f"{self.uri} did not answer as MLflow does.") from error
+            raise RegistryError(f"{self.shown} did not answer as MLflow does.") from error
         if not isinstance(content, dict):
-            raise RegistryError(f"{self.uri} did not answer as MLflow does.")
+            raise RegistryError(f"{self.shown} did not answer as MLflow does.")
         return content
 
 

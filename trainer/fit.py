@@ -42,6 +42,7 @@ from trainer.resources import fast_bfloat16
 OWN_TRAINER_ARGUMENTS = {"logger", "callbacks", "default_root_dir", "plugins", "enable_checkpointing"}
 # The exit status of a run that was told to stop and can be resumed (EX_TEMPFAIL of sysexits.h).
 RESUMABLE = 75
+NOTED_CLASSES = 20
 # Seconds that a finished training waits for an MLflow server that is away, and one that was told to stop.
 PATIENCE, HURRY = 300, 5
 # The options with the least and the most that make sense.
@@ -541,4 +542,17 @@ def _record(data: MultiLabelDataModule, config: Namespace, config_text: str, fol
             "manasight.classes": ", ".join(data.classes),
             "manasight.torch": torch.__version__,
         }
+        | tracking.run_tags("manasight fit", _note(data))
+    )
+
+
+def _note(data: MultiLabelDataModule) -> str:
+    """What MLflow's page says about a run, in Markdown."""
+    names = ", ".join(f"`{name}`" for name in data.classes[:NOTED_CLASSES])
+    rest = f" and {len(data.classes) - NOTED_CLASSES} more" if len(data.classes) > NOTED_CLASSES else ""
+    counts = ", ".join(f"{len(data.folder(split))} in {split}" for split in SPLITS)
+    height, width = data.input_size
+    return (
+        f"ResNet18 for {len(data.classes)} labels: {names}{rest}.\n\n"
+        f"Images of `{data.root.name}`: {counts}, at {height}×{width} pixels."
     )

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import requests
 
+from trainer.database import database_uri
+from trainer.environment import bypass_proxies
 from trainer.errors import UserError
 from trainer.home import make_home
 
@@ -46,12 +48,13 @@ def serve(port: int = 8501, mlflow_port: int = 5000, address: str = "127.0.0.1",
         raise UserError("the app is not installed here; install it with `pip install -e .[app]` in Manasight's folder")
     home = make_home().resolve()
     host = WILDCARDS.get(address, address)
+    bypass_proxies(host)
     host = f"[{host}]" if ":" in host else host
     page, here = f"http://{host}:{port}", f"http://{host}:{mlflow_port}"
     mlflow = [
         *("-m", "mlflow", "server", "--host", address, "--port", str(mlflow_port), "--workers", "1"),
-        *("--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}"),
-        *("--artifacts-destination", str(home / "artifacts")),
+        *("--backend-store-uri", database_uri(home / "mlflow.db")),
+        *("--artifacts-destination", (home / "artifacts").as_uri()),
     ]
     app = [
         *("-m", "streamlit", "run", str(main), "--server.headless", "true"),
@@ -80,7 +83,7 @@ def serve(port: int = 8501, mlflow_port: int = 5000, address: str = "127.0.0.1",
         wait_for_champion(page, here)
         shown = "localhost" if host == "127.0.0.1" else host
         print(f"app     http://{shown}:{port}   (log: {home / 'app.log'})")
-        print(f"MLflow  http://{shown}:{mlflow_port}/#/experiments   (log: {home / 'mlflow.log'})")
+        print(f"MLflow  http://{shown}:{mlflow_port}/#/experiments{runs_page(here)}   (log: {home / 'mlflow.log'})")
         print("Ctrl-C stops both", flush=True)
         while all(process.poll() is None for process in running):
             time.sleep(0.5)
@@ -152,6 +155,19 @@ def wait_for_champion(page: str, mlflow: str) -> None:
             if not found.ok or found.json()["model_version"]["version"] == served.get("version"):
                 return
         time.sleep(0.2)
+
+
+def runs_page(mlflow: str) -> str:
+    """The part of an address that opens the runs of the latest run's experiment; empty if there is no such run.
+
+    MLflow's page would otherwise open an experiment in its view of GenAI traces, whatever kind it is.
+    """
+    latest = make_home() / "runs" / "latest"
+    with suppress(OSError, ValueError, KeyError):
+        query = {"run_id": latest.read_text().strip()}
+        found = requests.get(f"{mlflow}/api/2.0/mlflow/runs/get", query, timeout=5).json()
+        return f"/{found['run']['info']['experiment_id']}/runs?workflowType=machine_learning"
+    return ""
 
 
 def stop(running: list[subprocess.Popen]) -> None:

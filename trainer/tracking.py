@@ -5,23 +5,26 @@ import logging
 import os
 import re
 import subprocess
-import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import mlflow
-import requests
 from filelock import FileLock
 from mlflow.exceptions import MlflowException
 from mlflow.utils.logging_utils import disable_logging
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE
 from sqlalchemy.exc import SQLAlchemyError
 
+from trainer.database import database_uri
 from trainer.errors import UserError
 from trainer.files import write_whole
 from trainer.home import home, make_home
+from trainer.mlflow_server import wait_for_server, without_password
 
+# The tag by which MLflow knows an experiment of model training. Its page also needs workflowType in the address.
+KIND, TRAINING = "mlflow.experimentKind", "custom_model_development"
 MODEL_NAME = os.environ.get("MANASIGHT_MODEL_NAME") or "manasight"
 
 
@@ -29,19 +32,23 @@ def connect() -> mlflow.MlflowClient:
     """Point MLflow at `MLFLOW_TRACKING_URI`, by default at SQLite in `home()`, and try it.
 
     Raises:
-        UserError: if nobody answers there.
+        UserError: if nobody answers there, or the registered model's name cannot be used.
     """
+    if not re.fullmatch(r"[\w .-]+", MODEL_NAME):  # it becomes part of addresses and of MLflow's queries
+        raise UserError(
+            f"MANASIGHT_MODEL_NAME is '{MODEL_NAME}'; use letters, digits, spaces, dots, dashes and underscores"
+        )
     named = uri = os.environ.get("MLFLOW_TRACKING_URI")
     # Two commands that make one new database at once would fail; a server looks after its own.
     alone: AbstractContextManager = nullcontext()
     if not uri:
-        uri = f"sqlite:///{make_home().resolve() / 'mlflow.db'}"
+        uri = database_uri(make_home().resolve() / "mlflow.db")
         new = not (home() / "mlflow.db").exists()
         alone = FileLock(home() / "mlflow.db.lock")
     elif "://" not in uri:
         raise UserError(f"MLFLOW_TRACKING_URI is '{uri}', which is no address; give one such as http://localhost:5000")
     elif uri.startswith(("http://", "https://")):
-        _knock(uri)
+        wait_for_server(uri, patience())
     uri = re.sub("^postgres(ql)?://", "postgresql+psycopg2://", uri)  # the driver that we bring
     if not os.environ.get("MANASIGHT_DEBUG"):
         # What goes wrong is raised as well, and said in one sentence.
@@ -62,7 +69,7 @@ def connect() -> mlflow.MlflowClient:
             raise UserError(f"the disk of '{home()}' is full; free some space, or set MANASIGHT_HOME") from error
         remedy = "check MLFLOW_TRACKING_URI" if named else f"move '{home() / 'mlflow.db'}' away, or mend it"
         raise UserError(
-            f"MLflow at '{_shown(named) if named else home()}' does not answer: {reason}; {remedy}"
+            f"MLflow at '{without_password(named) if named else home()}' does not answer: {reason}; {remedy}"
         ) from error
     return client
 
@@ -74,12 +81,7 @@ def exists() -> bool:
 
 def place() -> str:
     """Where runs are tracked, for messages: an address without its password, or a folder."""
-    return _shown(os.environ.get("MLFLOW_TRACKING_URI") or str(home()))
-
-
-def _shown(uri: str) -> str:
-    """An address without the name and the password in it."""
-    return re.sub("//[^/@]+@", "//***@", uri)
+    return without_password(os.environ.get("MLFLOW_TRACKING_URI") or str(home()))
 
 
 def get_run(client: mlflow.MlflowClient, run_id: str) -> mlflow.entities.Run:
@@ -96,23 +98,16 @@ def get_run(client: mlflow.MlflowClient, run_id: str) -> mlflow.entities.Run:
         ) from error
 
 
-def _knock(uri: str) -> None:
-    """Refuse an address at which nobody listens: MLflow's own client would try for minutes, and say nothing.
+def patience() -> float:
+    """Seconds to try a server that does not answer: MANASIGHT_PATIENCE, for jobs that nobody watches; 3 by default.
 
-    MANASIGHT_PATIENCE is for how many seconds a job that nobody watches knocks again.
+    Raises:
+        UserError: if it is not a number of seconds.
     """
-    patience = os.environ.get("MANASIGHT_PATIENCE") or "3"
-    if not patience.isdecimal():
-        raise UserError(f"MANASIGHT_PATIENCE is '{patience}'; give whole seconds")
-    deadline = time.monotonic() + float(patience)
-    while True:
-        try:
-            requests.get(uri, timeout=10)
-            return
-        except requests.RequestException as error:
-            if time.monotonic() > deadline or isinstance(error, requests.exceptions.InvalidURL):
-                raise UserError(f"nobody answers at '{_shown(uri)}'; check MLFLOW_TRACKING_URI, or unset it") from error
-            time.sleep(1)
+    named = os.environ.get("MANASIGHT_PATIENCE") or "3"
+    if not named.isdecimal():
+        raise UserError(f"MANASIGHT_PATIENCE is '{named}'; give whole seconds")
+    return float(named)
 
 
 def experiment_id(client: mlflow.MlflowClient, name: str) -> str:
@@ -123,13 +118,28 @@ def experiment_id(client: mlflow.MlflowClient, name: str) -> str:
     """
     found = client.get_experiment_by_name(name)
     if found is None:
-        local = mlflow.get_tracking_uri().startswith("sqlite:")
+        local = mlflow.get_tracking_uri().startswith("sqlite")
         # A server keeps artifacts where it was told to; without one they lie beside the database.
         location = (home().resolve() / "artifacts").as_uri() if local else None
-        return client.create_experiment(name, artifact_location=location)
+        return client.create_experiment(name, artifact_location=location, tags={KIND: TRAINING})
     if found.lifecycle_stage == "deleted":
         raise UserError(f"the MLflow experiment '{name}' was deleted; restore it in MLflow or choose another name")
+    kind = found.tags.get(KIND, "")
+    if kind in ("", "no_inferred_type") or kind.endswith("_inferred"):  # older, or what MLflow's page guessed
+        client.set_experiment_tag(found.experiment_id, KIND, TRAINING)
     return found.experiment_id
+
+
+def run_tags(command: str, note: str) -> dict[str, str]:
+    """The tags of a run that MLflow's page shows as its source, its commit and its description.
+
+    Args:
+        command: what trains.
+        note: the description, in Markdown.
+    """
+    commit = git_commit()
+    tags = {MLFLOW_SOURCE_NAME: command, MLFLOW_SOURCE_TYPE: "LOCAL", MLFLOW_RUN_NOTE: note}
+    return tags | ({} if commit == "unknown" else {MLFLOW_GIT_COMMIT: commit.removesuffix("-dirty")})
 
 
 def run_folder(run_id: str) -> Path:

@@ -90,7 +90,10 @@ def test_the_champion_replaces_the_file(
     assert serving.served.model.classes == ["land", "creature", "artifact"]
     assert serving.served.model.sha256 == hashlib.sha256(data).hexdigest()
     assert serving.served.champion.version == "1"
-    assert serving.served.champion.run_url == f"{mlflow_server}/#/experiments/0/runs/{run_id}"
+    assert (
+        serving.served.champion.run_url
+        == f"{mlflow_server}/#/experiments/0/runs/{run_id}?workflowType=machine_learning"
+    )
     assert serving.note == ""
     assert not serving.trouble
     assert not serving.check()

@@ -194,7 +194,7 @@ def test_a_tracking_server_that_is_away_is_named_within_seconds(capsys, monkeypa
     """MLflow's own client tries for minutes and says nothing."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     started = time.monotonic()
-    assert "nobody answers at 'http://127.0.0.1:9'" in sentence(capsys, "promote")
+    assert "nothing listens at 'http://127.0.0.1:9'" in sentence(capsys, "promote")
     assert time.monotonic() - started < 30
 
 

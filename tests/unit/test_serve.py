@@ -20,7 +20,9 @@ pytestmark = pytest.mark.slow
 def start(home: Path, model: Path, port: int, mlflow_port: int, address: str = "127.0.0.1") -> subprocess.Popen:
     arguments = ["serve", "--port", str(port), "--mlflow_port", str(mlflow_port), "--address", address]
     environment = os.environ | {"MANASIGHT_HOME": str(home), "MANASIGHT_MODEL": str(model)}
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_SERVER_ALLOWED_HOSTS"):
+    # A proxy where nothing listens: what serves here must not ask for anything through it.
+    environment |= dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), "http://127.0.0.1:9")
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_SERVER_ALLOWED_HOSTS", "NO_PROXY", "no_proxy"):
         environment.pop(name, None)
     return subprocess.Popen(
         [sys.executable, "-m", "trainer.cli", *arguments],
@@ -80,13 +82,17 @@ def test_the_champion_is_there_as_soon_as_the_addresses_are(home, tmp_path, tiny
     model.write_bytes(tiny_model())
     client = tracking.connect()
     run = client.create_run(tracking.experiment_id(client, "manasight"))
+    tracking.remember_run(run.info.run_id)
     version = register_model(run.info.run_id, model)
     client.set_registered_model_alias("manasight", "champion", version)
     if digest:
         client.set_model_version_tag("manasight", version, "manasight.sha256", digest)
     process = start(home, model, port := find_port(), find_port())
     try:
-        assert "Ctrl-C" in printed_addresses(process)
+        printed = printed_addresses(process)
+        assert "Ctrl-C" in printed
+        runs = f"/#/experiments/{run.info.experiment_id}/runs?workflowType=machine_learning "
+        assert runs in printed
         assert requests.get(f"http://127.0.0.1:{port}/api/model", timeout=10).json()["version"] == served
     finally:
         process.terminate()

@@ -80,6 +80,9 @@ def test_from_folder_to_champion(home, data, capsys):
     assert run.data.params["images.train"] == "144"
     assert run.data.tags["manasight.data_fingerprint"]
     assert run.data.tags["manasight.git_commit"]
+    assert run.data.tags["mlflow.source.name"] == "manasight fit"
+    assert run.data.tags["mlflow.note.content"].startswith("ResNet18 for ")
+    assert "144 in train" in run.data.tags["mlflow.note.content"]
     inputs = {entry.tags[0].value: entry.dataset for entry in run.inputs.dataset_inputs}
     assert set(inputs) == {"training", "validation", "test"}
     for metric in ("train_loss_step", "train_loss_epoch", "val_loss", "val_macro_f1", "val_map", "lr-AdamW/pg1"):

@@ -12,7 +12,15 @@ from typing import Any, NamedTuple
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError, ParamValidationError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    IncompleteReadError,
+    ParamValidationError,
+    ProxyConnectionError,
+    SSLError,
+)
 from tqdm import tqdm
 
 from trainer.data.staging import check_room
@@ -324,5 +332,11 @@ def _told(address: str) -> Iterator[None]:
         raise UserError(
             f"'{address}' cannot be used: {code} {message}; check the bucket, AWS_ENDPOINT_URL and the keys"
         ) from error
+    except SSLError as error:
+        remedy = "set AWS_CA_BUNDLE to the file of your certificate authority"
+        raise UserError(f"'{address}' cannot be reached: {error}; {remedy}") from error
+    except ProxyConnectionError as error:
+        remedy = "check HTTP_PROXY and HTTPS_PROXY, or add the store's host to NO_PROXY"
+        raise UserError(f"'{address}' cannot be reached: {error}; {remedy}") from error
     except BotoCoreError as error:
         raise UserError(f"'{address}' cannot be reached: {error}; check AWS_ENDPOINT_URL and the keys") from error
