@@ -5,7 +5,7 @@ no_training() {
   local name
   name=$(docker compose --profile train --profile gpu ps --quiet --status running trainer trainer-gpu 2>/dev/null) || name=
   [ -z "$name" ] ||
-    fail "A training is running; its artifacts are half written. $1 when it has ended, or stop it with: docker stop --time 60 ${name:0:12}"
+    fail "A training is running; its artifacts are half written. $1 when it has ended, or stop it with: docker stop -t 60 ${name:0:12}"
 }
 
 # MLflow alone writes to both, so it stands still meanwhile; the app continues with the model it has.

@@ -91,7 +91,7 @@ in_container() {
 
 logged() { if [ -n "${log:-}" ]; then "$@" | tee "$log"; else "$@"; fi; }
 
-stop_container() { apart docker stop --time 60 "$container" >/dev/null 2>&1; }
+stop_container() { apart docker stop -t 60 "$container" >/dev/null 2>&1; }
 
 child_ends_within() {
   local _

@@ -11,7 +11,7 @@ __all__ = ["programs_without_docker", "stack"]
 # A container of compose's `run`: it ends when `docker stop` is called, as the trainer does, with 75 and its run kept.
 TRAINING = RUNNING | {
     "compose * fit *": "echo run: 0123abc; touch running; until [ -e stopped ]; do sleep 0.05; done; exit 75",
-    "stop --time 60 manasight-trainer-*": "[ ! -e running ] || touch stopped",
+    "stop -t 60 manasight-trainer-*": "[ ! -e running ] || touch stopped",
 }
 SIGNALS = [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM"), (signal.SIGHUP, 129, "a closed terminal")]
 
@@ -23,7 +23,7 @@ def test_an_interrupted_training_is_stopped_and_its_resumption_named(stack, tmp_
     assert done.returncode == status
     assert f"Stopped by {name}. The training's state is kept; resume it with: " in done.stderr
     assert f"make train RESUME=0123abc DATA='{tmp_path}/my cards' PROMOTE='new labels'" in done.stderr
-    assert [call for call in stack.calls if "|stop --time 60 manasight-trainer-" in call]
+    assert [call for call in stack.calls if "|stop -t 60 manasight-trainer-" in call]
     assert [call for call in stack.calls if "|rm --force manasight-trainer-" in call]
     assert not [call for call in stack.calls if " evaluate" in call]
 
@@ -48,7 +48,7 @@ def test_resume_continues_the_run_and_then_the_steps_after_it(stack):
 
 def test_an_interruption_before_the_container_exists_leaves_none(stack, tmp_path):
     # Compose is still creating it: `docker stop` finds nothing, and the container appears after compose was ended.
-    answers = RUNNING | {"compose * fit *": "exec sleep 30", "stop --time 60 *": "exit 1"}
+    answers = RUNNING | {"compose * fit *": "exec sleep 30", "stop -t 60 *": "exit 1"}
     done = stack.interrupt("train", during=" fit ", answers=answers)
     assert done.returncode == 130
     assert "No training had begun" in done.stderr
