@@ -115,9 +115,9 @@ def runs(port: int, mlflow_port: int) -> list[list[str]]:
     return [
         line.split()
         for line in (
-            "data demo drawn --count 54 --workers 1",
+            "data demo drawn --count 108 --workers 1",
             "data describe drawn --check",
-            "data split drawn/train split",
+            "data split drawn/train split --near_duplicate_bits -1",
             "data push drawn s3://data/drawn",
             "data pull s3://data/drawn pulled",
             f"fit --data.root drawn --model.weights none {fit}",
