@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from private_ca import answering, make_certificates
@@ -131,6 +132,17 @@ def test_this_machine_is_never_reached_through_a_proxy(code):
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
         assert (done.returncode, trapped) == (0, []), done.stderr
         assert asked
+
+
+def test_the_release_asks_containers_of_this_machine_without_a_proxy(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / ".github/release")
+    import smoke
+
+    with answering() as (proxy, trapped), answering() as (uri, asked):
+        monkeypatch.setenv("http_proxy", proxy)
+        smoke.wait_for(uri, 5)
+        assert smoke.post(uri, b"", "image/jpeg") == {}
+        assert (len(asked), trapped) == (2, [])
 
 
 def test_a_store_behind_a_private_authority_is_not_a_wrong_address(tmp_path, monkeypatch):
