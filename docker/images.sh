@@ -4,7 +4,16 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . docker/preflight.sh
 . docker/progress.sh
-case " $* " in *" trainer-cuda "*) preflight 20 ;; *) preflight 8 ;; esac
+
+# CUDA's torch takes 25 GB for the first build: its packages, the image packed and unpacked, and the build cache. A later
+# build finds most of it in the cache.
+room() {
+  local cuda=
+  [[ " $* " != *" trainer-cuda "* ]] || cuda=trainer-cuda
+  [ "${TORCH_INDEX:-}" != default ] || [[ $# -gt 0 && " $* " != *" trainer "* ]] || cuda=trainer
+  [ -n "$cuda" ] && [ -z "$(docker image ls --quiet --filter "reference=*/*/$cuda" 2>/dev/null)" ] && echo 25 || echo 8
+}
+preflight "$(room "$@")"
 
 # An empty variable means bake's own default.
 for name in PYTHON_IMAGE UV_IMAGE TORCH_INDEX IMAGENET MODEL REGISTRY NAMESPACE TAG PLATFORMS SBOM PROVENANCE; do
@@ -36,6 +45,6 @@ elif ! progress "build" "$log" build --progress=plain "$@"; then
   if grep -qE 'no such host|i/o timeout|connection refused|failed to resolve source metadata' "$log"; then
     fail "a base image or package could not be fetched; where no registry answers, \`make airgap\` makes them"
   fi
-  ! grep -q 'no space left on device' "$log" || fail "Docker's disk is full: \`docker system prune\` makes room; CUDA's torch takes 20 GB to build."
+  ! grep -q 'no space left on device' "$log" || fail "Docker's disk is full: \`docker system prune\` makes room; CUDA's torch takes 25 GB to build."
   fail "the build failed; see above"
 fi

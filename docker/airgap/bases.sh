@@ -25,12 +25,15 @@ pg_major=${pg_major%%.*}
 there() { [ -e "$state/images.env" ] && docker image inspect "$python" "$uv" "$postgres" "$minio" >/dev/null 2>&1; }
 
 # `--if-needed`: only where the published images cannot be pulled and are not made yet.
-pulled() { docker image inspect "$1" >/dev/null 2>&1 || timeout 300 docker pull --quiet "$1" >/dev/null 2>&1; }
+pulled() {
+  docker image inspect "$1" >/dev/null 2>&1 || progress "airgap: pulling $1" "$pull_log" timeout 300 docker pull "$1"
+}
 if [ "${1:-}" = --if-needed ]; then
   ! there || exit 0
   if [ ! -e "$state/images.env" ]; then
-    here=1
+    here=1 pull_log=$(mktemp)
     for image in "${published[@]}"; do pulled "$image" || { here=; break; }; done
+    rm -f "$pull_log"
     [ -z "$here" ] || exit 0
   fi
 fi
