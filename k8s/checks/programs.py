@@ -15,7 +15,7 @@ TRAINER_GRACE = 60
 GPU = "nvidia.com/gpu"
 # Variables that commands here use or programs of others read. What is not one of them, but nearly, is misspelt.
 VARIABLES = [
-    *("CARDS", "DATA", "DATABASE", "DATASET_URL", "EXPERIMENT", "JOB", "POD_IP"),
+    *("CARDS", "DATA", "DATABASE", "DATASET_URL", "EXPERIMENT", "JOB", "POD_IP", "PROMOTE"),
     *("AWS_ACCESS_KEY_ID", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
     *("MINIO_ROOT_PASSWORD", "MINIO_ROOT_PASSWORD_FILE", "MINIO_ROOT_USER"),
     *("MLFLOW_S3_ENDPOINT_URL", "MLFLOW_SERVER_ALLOWED_HOSTS", "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"),

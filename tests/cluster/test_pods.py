@@ -8,8 +8,14 @@ import time
 
 import pytest
 import requests
+from checks.manifests import Object
 from PIL import Image
-from pods import Cluster, StepError, docker, eventually, get
+from pods import Cluster, Running, StepError, docker, eventually, get
+
+
+def container_of(running: Running, name: str) -> Object:
+    """One of a pod's containers."""
+    return next(container for container in running.pod.containers if container["name"] == name)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +113,7 @@ def test_backup_garbage_collection_and_restore(system, servers):
 def test_a_training_that_is_told_to_stop_goes_on_and_its_champion_arrives(system, servers):
     _, app = servers
     first = system.prepare("CronJob/trainer", job="run-1")
-    data, fit = first.pod.spec["initContainers"][:2]
+    data, fit = container_of(first, "data"), container_of(first, "fit")
     print(first.run(data).splitlines()[-1])
     name = first.launch(fit)
     eventually(lambda: "epoch 1/" in docker("logs", name), "the first epoch", 600)
@@ -132,12 +138,12 @@ def test_a_training_that_is_told_to_stop_goes_on_and_its_champion_arrives(system
     eventually(lambda: title(app) == "manasight, version 1", "the champion's arrival")
 
     # And if it was lost after its training, nothing is trained again.
-    assert "nothing left to train" in again.run(again.pod.spec["initContainers"][1])
+    assert "nothing left to train" in again.run(container_of(again, "fit"))
 
 
 def test_a_wrong_option_is_a_failure_that_the_job_counts(system, servers):
     job = system.prepare("CronJob/trainer", job="run-2")
-    fit = job.pod.spec["initContainers"][1]
+    fit = container_of(job, "fit")
     with pytest.raises(StepError) as found:
         job.run(fit | {"args": [*fit["args"], "--trainer.no_such", "1"]})
     assert found.value.log.startswith("manasight: there is no option '--trainer.no_such'")
