@@ -6,6 +6,7 @@ from pathlib import Path
 from checks import (
     admission,
     commands,
+    drift,
     images,
     in_step,
     kustomizations,
@@ -14,6 +15,7 @@ from checks import (
     references,
     restricted,
     schemas,
+    storage,
 )
 from checks.manifests import Finding, Manifests
 from checks.render import ROOT, BuildError, build_all, components, working_copy
@@ -27,7 +29,7 @@ def findings(manifests: Manifests) -> list[Finding]:
     found = [*schemas.check(manifests)]
     if found:  # the other checks rely on a form that fits
         return found
-    checks = (admission, restricted, references, programs, images, network)
+    checks = (admission, restricted, storage, references, programs, images, network, drift)
     return [finding for check in checks for finding in check.check(manifests)]
 
 

@@ -73,13 +73,13 @@ def _command(words: list[str], rendered: list[Manifests]) -> Iterator[str]:
 
 def _kubectl(arguments: list[str], text: str, rendered: list[Manifests]) -> Iterator[str]:
     for flag, folder in pairwise(arguments):
-        if flag in ("-k", "-f", "--kustomize", "--filename") and not (ROOT / folder).exists():
+        if flag in ("-k", "-f", "--kustomize", "--filename") and folder != "-" and not (ROOT / folder).exists():
             yield f"`{text}`: there is no {folder}"
             return
     done = kubectl(*arguments)
     # "unknown flag", "exactly one NAME is required" and their like: it did not get as far as connecting, or, where
-    # there are no secrets, to building.
-    if done.returncode and not re.search(r"refused|connect:|i/o timeout|loading KV pairs", done.stderr):
+    # there are no secrets, to building; or it read what another command would have given it.
+    if done.returncode and not re.search(r"refused|connect:|i/o timeout|loading KV pairs|no objects", done.stderr):
         yield f"`{text}`: kubectl says {done.stderr.strip().splitlines()[0]}"
     for word in arguments:
         found = OBJECT.match(word)

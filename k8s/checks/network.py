@@ -4,6 +4,7 @@ Follows https://kubernetes.io/docs/concepts/services-networking/network-policies
 selects is open in it; otherwise it is the union of all rules that select it.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
@@ -45,9 +46,13 @@ def _namespace(name: str) -> tuple[tuple[str, str], ...]:
 
 DNS = Outside("the cluster's DNS", _namespace("kube-system"), (("k8s-app", "kube-dns"),))
 STRANGER = Outside("a pod of another namespace", _namespace("default"))
-INTERNET = Outside("the internet", address="203.0.113.7")
+INTERNET = (Outside("the internet", address="203.0.113.7"), Outside("the internet over IPv6", address="2001:db8::7"))
 # What a cloud's metadata service hands out are the node's credentials.
-METADATA = Outside("the node's metadata service", address="169.254.169.254")
+METADATA = (
+    Outside("the node's metadata service", address="169.254.169.254"),
+    Outside("the node's metadata service over IPv6", address="fd00:ec2::254"),
+    Outside("the node's link over IPv6", address="fe80::1"),
+)
 GATEWAY = Outside("the gateway's or ingress controller's namespace", (("manasight/gateway", "true"),))
 PROMETHEUS = Outside("Prometheus", (("manasight/monitoring", "true"),))
 
@@ -91,19 +96,19 @@ def _ways(manifests: Manifests) -> Iterator[tuple[Pod | Outside, Pod | Outside, 
             yield source, source, 45678, "TCP", True
         for protocol in ("UDP", "TCP"):
             yield source, DNS, 53, protocol, True
-        for outside, port in ((STRANGER, 80), (METADATA, 80), (METADATA, 443), (DNS, 443)):
+        for outside, port in ((STRANGER, 80), (DNS, 443), *itertools.product(METADATA, (80, 443, 5432))):
             yield source, outside, port, "TCP", False
         stores = source.name in ("mlflow", "maintenance")
-        yield source, INTERNET, 443, "TCP", (external_store and stores) or (pulls and source.name == "trainer")
-        yield source, INTERNET, 5432, "TCP", external_database and stores
-        yield source, INTERNET, 80, "TCP", False
-        enters = bool(manifests.of("HTTPRoute", "Ingress")) and source.name == "app"
-        scraped = bool(manifests.of("ServiceMonitor")) and source.name == "app"
+        for internet in INTERNET:
+            yield source, internet, 443, "TCP", (external_store and stores) or (pulls and source.name == "trainer")
+            yield source, internet, 5432, "TCP", external_database and stores
+            yield source, internet, 80, "TCP", False
         for port in source.ports.values():
-            yield STRANGER, source, port, "TCP", False
-            yield INTERNET, source, port, "TCP", False
-            yield GATEWAY, source, port, "TCP", enters
-            yield PROMETHEUS, source, port, "TCP", scraped
+            for outside in (STRANGER, *INTERNET):
+                yield outside, source, port, "TCP", False
+            # Namespaces that somebody labeled for this.
+            for outside in (GATEWAY, PROMETHEUS):
+                yield outside, source, port, "TCP", source.name == "app"
 
 
 def _allowed(
@@ -142,7 +147,7 @@ def _is(peer: Pod | Outside, entry: Object) -> bool:
         if isinstance(peer, Pod) or not peer.address:
             return False  # pods' addresses change; a block is for what lies outside the cluster
         block = entry["ipBlock"]
-        inside = ip_address(peer.address) in ip_network(block["cidr"])
+        inside = ip_address(peer.address) in ip_network(block["cidr"])  # False for an address of the other family
         return inside and not any(ip_address(peer.address) in ip_network(hole) for hole in block.get("except", []))
     namespace = entry.get("namespaceSelector")
     if isinstance(peer, Pod):

@@ -14,7 +14,7 @@ PROBE_PATHS = {
     "mlflow": ("/health", "/health"),
 }
 # Containers that prepare a pod run in the order in which they stand.
-STEPS = ("bucket", "migrate", "data", "fit", "evaluate", "export", "unpack", "room", "database")
+STEPS = ("bucket", "migrate", "data", "labels", "fit", "evaluate", "export", "unpack", "room", "database")
 VARIABLE = re.compile(r"(?<!\$)\$\(([A-Za-z_][A-Za-z0-9_]*)\)")
 ADDRESS = re.compile(r"^[a-z0-9+]+://(?:[^/@]+@)?([a-z0-9-]+)(?::(\d+))?(?:/|$)")
 
@@ -108,6 +108,8 @@ def _selectors(manifests: Manifests) -> Iterator[Finding]:
 
 def _ports(manifests: Manifests) -> Iterator[Finding]:
     for service in manifests.of("Service"):
+        if service["spec"].get("ipFamilyPolicy") != "PreferDualStack":
+            yield Finding(title(service), "its ipFamilyPolicy must be PreferDualStack: it would have one family only")
         pods = manifests.matching(service["spec"].get("selector"))
         for port in service["spec"].get("ports", []):
             target = port.get("targetPort", port["port"])

@@ -52,7 +52,7 @@ def kubectl(*arguments: str, timeout: float = 60) -> subprocess.CompletedProcess
     command = [str(own) if own.exists() else "kubectl", *arguments]
     environment = os.environ | {"KUBECONFIG": str(Path(__file__).with_name("nowhere.yaml"))}
     return subprocess.run(  # noqa: S603
-        command, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
     )
 
 

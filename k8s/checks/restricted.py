@@ -6,13 +6,9 @@ The profile: https://kubernetes.io/docs/concepts/security/pod-security-standards
 import re
 from collections.abc import Iterator
 
-from checks.admission import quantity
 from checks.manifests import Finding, Manifests, Object, Pod
 
 VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
-
-# Bytes of a scratch volume that a node has without being asked.
-LARGE = 5e9
 
 
 def check(manifests: Manifests) -> Iterator[Finding]:
@@ -93,19 +89,12 @@ def _house(pod: Pod, manifests: Manifests) -> Iterator[str]:
     for volume in spec.get("volumes", []):
         if "emptyDir" in volume and "sizeLimit" not in volume["emptyDir"]:
             yield f"volume {volume['name']} may fill the node: give it a sizeLimit"
-        size = quantity(volume.get("emptyDir", {}).get("sizeLimit", "0")) or 0
-        if size > LARGE and not any(_disk(container) >= size for container in pod.containers):
-            yield f"volume {volume['name']} is large: request as much ephemeral-storage, or the node may not have it"
         if volume["name"] == "shared-memory" and volume.get("emptyDir", {}).get("medium") != "Memory":
             yield "the volume shared-memory is not in memory"
     if pod.name == "trainer" and not any(volume["name"] == "shared-memory" for volume in spec.get("volumes", [])):
         yield "its /dev/shm has 64 MB, too little for DataLoader workers: mount shared memory"
     for container in spec["containers"] if pod.serves else []:
         yield from _probes(container)
-
-
-def _disk(container: Object) -> float:
-    return quantity(container.get("resources", {}).get("requests", {}).get("ephemeral-storage", "0")) or 0
 
 
 def _house_container(container: Object) -> Iterator[str]:

@@ -17,7 +17,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "k8s"), str(ROOT / "tests" / "cluster")]
 
-from checks import commands, in_step, kustomizations  # noqa: E402
+from checks import commands, drift, in_step, kustomizations  # noqa: E402
 from checks.__main__ import findings  # noqa: E402
 from checks.manifests import Manifests  # noqa: E402
 from checks.render import (  # noqa: E402
@@ -159,6 +159,70 @@ def test_a_wrong_command_in_a_page_is_found(copy, tmp_path, text, sentence):
     assert sentence in found.sentence
 
 
+@pytest.mark.parametrize(
+    ("kind", "spec", "sentence"),
+    [
+        ("NetworkPolicy", {"podSelector": {}, "ingress": []}, "spec.ingress is empty"),
+        ("NetworkPolicy", {"egress": [{"ports": [{"port": 443}]}]}, "spec.egress[0].ports[0] has no protocol"),
+        ("NetworkPolicy", {"podSelector": {}, "ingress": [{}]}, None),
+        ("Deployment", {"strategy": {"rollingUpdate": {"maxSurge": 1}}}, "its strategy has no type"),
+        ("StatefulSet", {"updateStrategy": {"rollingUpdate": {"partition": 1}}}, "its updateStrategy has no type"),
+        ("StatefulSet", {"volumeClaimTemplates": [{"spec": {"volumeMode": "Block"}}]}, "[0] has no status"),
+        ("Job", {"backoffLimit": None}, "spec.backoffLimit is null"),
+        ("Job", {"template": {"spec": {"nodeSelector": {}}}}, "spec.template.spec.nodeSelector is empty"),
+        ("Job", {"template": {"spec": {"volumes": [{"name": "tmp", "emptyDir": {}}]}}}, None),
+        ("HTTPRoute", {"rules": [{"matches": [], "backendRefs": [{"name": "app"}]}]}, "backendRefs[0] has no weight"),
+        ("ConfigMap", None, "its status is the server's to write"),
+    ],
+)
+def test_what_the_server_stores_otherwise_is_found(kind, spec, sentence):
+    found = {"kind": kind, "metadata": {"name": "x"}, **({"status": {"x": 1}} if spec is None else {"spec": spec})}
+    said = drift.differences(found)
+    assert any(sentence in entry for entry in said) if sentence else not said
+
+
+@pytest.mark.parametrize(
+    ("written", "stored"),
+    [("1000m", "1"), ("0.5", "500m"), ("0", "0"), ("1024Mi", "1Gi"), ("1.5Gi", "1536Mi"), ("2000M", "2G")],
+)
+def test_quantities_are_compared_in_the_form_that_the_server_stores(written, stored):
+    assert drift.canonical(written) == drift.canonical(stored) == stored
+
+
+def test_each_gateway_component_writes_the_cookie_for_its_version(copy):
+    known = components(copy)
+    fields = {}
+    for names in (("gateway",), ("gateway", "gateway-1.6")):
+        route = build(write_combination(copy, names, known)).get("HTTPRoute", "app")
+        fields[names[-1]] = route["spec"]["rules"][0]["sessionPersistence"]
+    assert fields["gateway"] == {"type": "Cookie", "cookie": {"name": "manasight", "lifetimeType": "Session"}}
+    assert fields["gateway-1.6"]["sessionName"] == "manasight"
+    production = build(copy / "overlays" / "production").get("HTTPRoute", "app")
+    assert production["spec"]["rules"][0]["sessionPersistence"] == fields["gateway"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "called"),
+    [
+        ({}, "promote --check --data /data"),
+        ({"PROMOTE": " "}, "promote --check --data /data"),
+        ({"PROMOTE": "new labels"}, "promote --check --data /data --force new labels"),
+        ({"PROMOTE": "new labels", "JOB_COMPLETION_INDEX": "1"}, ""),
+    ],
+)
+def test_a_reason_to_promote_reaches_the_check_before_the_training(copy, tmp_path, settings, called):
+    pod = next(pod for pod in build(copy / "overlays" / "local").pods if pod.owner == "CronJob/trainer")
+    labels, promote = (next(c for c in pod.containers if c["name"] == name) for name in ("labels", "promote"))
+    assert labels["command"] == promote["command"]
+    assert [c["name"] for c in pod.containers] == ["data", "labels", "fit", "evaluate", "export", "promote"]
+    (tmp_path / "trainer").mkdir()
+    (tmp_path / "trainer" / "cli.py").write_text("import sys; print(*sys.argv[1:])")
+    words = [word.replace("$(DATA)", "/data") for word in (*labels["command"], *labels["args"])]
+    environment = {key: value for key, value in os.environ.items() if key not in ("PROMOTE", "JOB_COMPLETION_INDEX")}
+    done = subprocess.run(words, cwd=tmp_path, env=environment | settings, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, called), done.stderr
+
+
 def test_settings_that_differ_from_compose_are_found(copy):
     manifests = build(copy / "overlays" / "local")
     assert not list(in_step.check(manifests, ROOT / "k8s"))
@@ -206,9 +270,9 @@ with (state / "asked").open("a") as file:
 if "port-forward" in words:
     (state / "forwards").write_text(str(os.getpid()))
     time.sleep(60)
-if "apply" in words:
-    print("deployment.apps/app", "unchanged" if (state / "applied").exists() else "created")
-    (state / "applied").touch()
+if "diff" in words and os.environ["DIFFERENCE"]:
+    print(os.environ["DIFFERENCE"])
+    sys.exit(1)
 if "create job --from=cronjob/trainer run-1" in text:
     (state / "trained").touch()
 answers = {
@@ -239,7 +303,8 @@ class MadeUpApp(BaseHTTPRequestHandler):
         pass
 
 
-def test_the_trial_on_a_cluster_goes_through_all_its_steps(tmp_path):
+def run_e2e(tmp_path: Path, difference: str = "") -> subprocess.CompletedProcess[str]:
+    """The script for a trial on a cluster, with a kubectl whose `diff` reports a difference."""
     clone, fake = tmp_path / "clone", tmp_path / "bin" / "kubectl"
     subprocess.run(["git", "clone", "--quiet", "--no-local", "--depth=1", ROOT, clone], check=True)
     shutil.copy(ROOT / "k8s" / "e2e.sh", clone / "k8s")
@@ -252,16 +317,29 @@ def test_the_trial_on_a_cluster_goes_through_all_its_steps(tmp_path):
         settings = {
             "PATH": f"{fake.parent}:{os.environ['PATH']}",
             "STATE": str(tmp_path),
+            "DIFFERENCE": difference,
             "PORT": str(server.server_port),
             "REAL": str(Path(sys.executable).with_name("kubectl")),
             "KUBECONFIG": str(ROOT / "k8s" / "checks" / "nowhere.yaml"),
         }
         done = subprocess.run(["k8s/e2e.sh"], cwd=clone, env=os.environ | settings, capture_output=True, text=True)
         server.shutdown()
+    return done
+
+
+def test_the_trial_stops_where_the_cluster_stores_something_else(tmp_path):
+    done = run_e2e(tmp_path, "-  ingress: []")
+    assert done.returncode == 1
+    assert "e2e: the stored objects differ from the manifests: -  ingress: []" in done.stderr
+
+
+def test_the_trial_on_a_cluster_goes_through_all_its_steps(tmp_path):
+    done = run_e2e(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert not (tmp_path / "not-understood").exists(), (tmp_path / "not-understood").read_text()
     asked = (tmp_path / "asked").read_text()
     for step in (
+        "diff -k",
         "cronjob/restore",
         "--force",
         "rollout restart deployment/app",
