@@ -17,7 +17,7 @@ include docker/docker.mk
 include .github/release/release.mk
 include k8s/k8s.mk
 
-.PHONY: help demo demo-model ports test lint format lock clean chromium
+.PHONY: help demo demo-model ports test fuzz lint format lock clean chromium
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -49,6 +49,9 @@ chromium: .venv/installed
 
 test: .venv/installed chromium ## run the tests
 	$(BIN)/pytest tests/unit tests/browser -n 2 --dist loadscope --no-loadscope-reorder --durations 15
+
+fuzz: .venv/installed ## send random files to the readers for about five minutes
+	MANASIGHT_FUZZ_EXAMPLES=$(or $(EXAMPLES),10000) $(BIN)/pytest tests/unit/test_app_fuzz.py -k "mutated or random"
 
 lint: .venv/installed version-check workflows lint-docker ## check style, calls, versions, workflows, Dockerfiles and scripts
 	$(BIN)/ty check

@@ -12,7 +12,7 @@ WORKERS = min(4, max(2, cpu_limit()))
 # Enough for a photo of 12 megapixels, also one that has to be turned.
 USUAL = WorkerLimits(memory=112 * MB, seconds=0.5, wall_seconds=15)
 # Enough for 50 megapixels of JPEG and 32 of PNG; others have their turn in the meantime.
-LARGE = WorkerLimits(memory=264 * MB, seconds=3.5, wall_seconds=40, nice=5)
+LARGE = WorkerLimits(memory=248 * MB, seconds=3.5, wall_seconds=40, nice=5)
 # CPU time for all images of a request, or of what a visit of the page adds at once: more for those that send more.
 BATCH_SECONDS, SECONDS_PER_MB, SECONDS_PER_IMAGE = 4.0, 0.4, 0.1
 

@@ -31,7 +31,7 @@ def hook(event, args):
         os.write(out, f"{args[0]}\\n".encode())
 sys.addaudithook(hook)
 """
-PROBLEM = "not a picture in a format that is read here"
+PROBLEM = "Unsupported image format"
 
 
 def file(name: str, data: bytes) -> dict[str, object]:
