@@ -35,6 +35,7 @@ NEEDS_NOTHING = {
     *(
         "lint",
         "test",
+        "fuzz",
         "test-stack",
         "dump",
         "kind",
