@@ -30,7 +30,7 @@ MAX_BYTES = 32 * 1024**2
 # most of the time and memory. No model's input comes near it, so the antialiased resize still sees more than it needs.
 ENOUGH = 2048
 # Rows that are converted at once, in pixels: a conversion of the whole image would hold it several times over.
-STRIP_PIXELS = 1_000_000
+STRIP_PIXELS = 250_000
 
 # Damaged tags and large sizes are judged here and not reported on the log.
 warnings.filterwarnings("ignore", module=r"PIL\b")
@@ -112,11 +112,13 @@ def decode(
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """Decode an opened image to RGB, upright by its EXIF orientation."""
+    """Decode an opened image to RGB, upright by its EXIF orientation. The opened one is closed: two fill the memory."""
     image.load()
     method = turn(image)
-    image = to_rgb(image)
-    return image if method is None else image.transpose(method)
+    rgb = to_rgb(image)
+    if rgb is not image:
+        image.close()
+    return rgb if method is None else rgb.transpose(method)
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
@@ -130,7 +132,7 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert any mode of Pillow to RGB: 16-bit and floating point scaled to 8 bit, transparency over white."""
     if needs_numpy(image):
-        image = _to_8_bits(image)
+        return _to_8_bits(image)
     if image.has_transparency_data:
         result = Image.new("RGB", image.size, "white")
         for box in _strips(image.size):
@@ -166,13 +168,13 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     top = max((float(values(box).max(initial=0.0)) for box in boxes), default=0.0)
     is_16_bit = image.mode.startswith("I;") or top > 255
     white = 1.0 if image.mode == "F" and top <= 1 else 65535.0 if is_16_bit else 255.0
-    result = Image.new("L", image.size)
+    result = Image.new("RGB", image.size)
     for box in boxes:
         part = values(box)
         np.clip(part, 0, white, out=part)
         part *= 255 / white
         part += 0.5
-        result.paste(Image.fromarray(part.astype(np.uint8)), box)
+        result.paste(Image.fromarray(part.astype(np.uint8)).convert("RGB"), box)
     return result
 
 
