@@ -53,7 +53,7 @@ def explain(
     for label in labels or ():
         if label not in classes:
             raise UserError(f"the model knows no label '{label}'; it knows {', '.join(classes)}")
-    files = find_images(images or str(trained.data.root / "test"))
+    files = find_images(images or str(trained.data.folder("test").root))
     if out is not None and out.suffix.lower() != ".png":
         raise UserError(f"'{out}' is no .png; name the picture so")
     if out is not None and not out.parent.is_dir():

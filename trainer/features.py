@@ -67,6 +67,7 @@ def _features(
         sampler=range(rank, count, world),
         num_workers=like.num_workers,
         collate_fn=like.collate_fn,
+        worker_init_fn=like.worker_init_fn,
         pin_memory=like.pin_memory,
     )
     device = trainer.strategy.root_device

@@ -144,7 +144,7 @@ def test_channel_statistics_are_exact(make_images):
 
 
 def test_splits_without_train_are_refused(make_images):
-    with pytest.raises(UserError, match="holds test but no train"):
+    with pytest.raises(UserError, match="holds 'test' but no train"):
         split_folders(make_images("data/test", {"red": 1}).parent)
 
 

@@ -12,9 +12,10 @@ import pandas as pd
 from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from trainer.data.folder import SPLITS, label_folders, list_images
+from trainer.data.folder import label_folders, list_images
 from trainer.data.image import load_rgb
 from trainer.data.parallel import in_order
+from trainer.data.splits import check_training_split, find_splits
 from trainer.data.survey import Look, look_alikes, moments, same_files, survey
 from trainer.errors import UserError
 from trainer.files import write_whole
@@ -124,9 +125,8 @@ def split_folders(root: Path) -> dict[str, Path]:
     Raises:
         UserError: if `root` holds some splits but no training split.
     """
-    found = {name: root / name for name in SPLITS if (root / name).is_dir()}
-    if found and "train" not in found:
-        raise UserError(f"'{root}' holds {', '.join(found)} but no train; make splits with `manasight data split`")
+    found = find_splits(root)
+    check_training_split(root, found)
     return found or {"all": root}
 
 

@@ -1,6 +1,7 @@
 """Reads a folder of images in which every sub-folder's name is a set of labels: `<root>/<label>-<label>/*.jpg`."""
 
 import os
+import shlex
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -12,10 +13,10 @@ from torchvision.datasets import VisionDataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from trainer.data.image import UNREADABLE, load_rgb, unreadable_images
+from trainer.data.splits import find_splits
 from trainer.errors import UserError
 from trainer.files import readable
 
-SPLITS = ("train", "val", "test")
 NAMED = 20  # images or labels in one sentence
 
 
@@ -147,8 +148,11 @@ class MultiLabelImageFolder(VisionDataset):
         files = {path: list_images(path, folder) for path in label_sets}
         empty = [path for path, images in files.items() if not images]
         if empty:
-            nested = any(child.is_dir() for path in empty for child in path.iterdir())
-            hint = "images must lie directly in a label folder" if nested else "fill or remove them"
+            hint = "fill or remove them"
+            if any(child.is_dir() for path in empty for child in path.iterdir()):
+                hint = "images must lie directly in a label folder"
+            if deeper := next((path for path in (empty[0], *empty[0].iterdir()) if find_splits(path)), None):
+                hint = f"did you mean '{deeper}', which holds splits?"
             raise UserError(f"no images in {_names(path.name for path in empty)} of '{folder}'; {hint}")
         found = sorted({label for labels in label_sets.values() for label in labels})
         if classes is None and len(found) < 2:
@@ -163,7 +167,8 @@ class MultiLabelImageFolder(VisionDataset):
         if bad and not drop_unreadable:
             raise UserError(
                 f"{len(bad)} unreadable images in '{folder}': {_names(str(path.relative_to(folder)) for path in bad)}; "
-                f"list all with `manasight data describe {folder} --check`, mend or remove them, or set drop_unreadable"
+                f"list all with `manasight data describe {shlex.quote(str(folder))} --check`, and repair or remove "
+                "them, or leave them out with --drop_unreadable (fit: --data.drop_unreadable true)"
             )
         self.dropped = sorted(bad.items())
         self.samples: list[tuple[str, tuple[int, ...]]] = []
@@ -189,7 +194,10 @@ class MultiLabelImageFolder(VisionDataset):
         try:
             image = self.loader(Path(path))
         except UNREADABLE as error:
-            raise UserError(f"cannot read image '{path}' ({error}); see `manasight data describe --check`") from error
+            find = f"`manasight data describe {shlex.quote(str(self.root))} --check`"
+            raise UserError(
+                f"cannot read image '{path}' ({error}); remove it and all others that {find} lists"
+            ) from error
         if self.transform is not None:
             image = self.transform(image)
         target: Any = self.targets[index]
@@ -204,10 +212,16 @@ class MultiLabelImageFolder(VisionDataset):
 def _check_same_classes(found: Sequence[str], expected: Sequence[str], folder: Path) -> None:
     lacking = sorted(set(expected) - set(found))
     if lacking:
-        raise UserError(f"'{folder}' lacks {_names(lacking)}, which training has; every split needs every class")
+        raise UserError(
+            f"'{folder}' lacks {_names(lacking)}, which training has; every split needs every class: add images of it, "
+            "or remove it from the others"
+        )
     unknown = sorted(set(found) - set(expected))
     if unknown:
-        raise UserError(f"'{folder}' has {_names(unknown)}, which training lacks; every split needs the same classes")
+        raise UserError(
+            f"'{folder}' has {_names(unknown)}, which training lacks; every split needs the same classes: add training "
+            "images of it, or remove it here"
+        )
 
 
 def _names(names: Any) -> str:

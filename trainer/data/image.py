@@ -52,8 +52,8 @@ def load_named(path: Path) -> Image.Image:
         return load_rgb(path)
     except UNREADABLE as error:
         raise UserError(
-            f"cannot read image '{path}' ({error}); see `manasight data describe --check`, fix or remove it, or set "
-            "drop_unreadable"
+            f"cannot read image '{path}' ({error}); repair or remove it, and all others that "
+            "`manasight data describe FOLDER --check` lists"
         ) from error
 
 

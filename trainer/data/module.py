@@ -1,103 +1,29 @@
 """Feeds a folder of splits to Lightning: decode once, keep what fits in memory, augment, batch."""
 
-import mmap
-import random
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+import os
+from multiprocessing import set_forkserver_preload
 from pathlib import Path
-from typing import Any
 
 import lightning
 import numpy as np
 import torch
-from PIL import Image
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader
 
 from trainer.data.augment import Augmentation
-from trainer.data.folder import SPLITS, MultiLabelImageFolder, label_folders
-from trainer.data.image import load_rgb, resize
+from trainer.data.folder import MultiLabelImageFolder
+from trainer.data.image import load_rgb
+from trainer.data.prepared import PreparedImages, stack, worker_start
+from trainer.data.splits import SPLITS, check_training_split, find_splits, missing_split
 from trainer.data.survey import channel_statistics
 from trainer.errors import UserError
 from trainer.resources import cpu_cores, memory_available
 
 
-class PreparedImages(Dataset):
-    """A data set's images at one size, augmented: uint8 `[H, W, 3]` and its float32 target `[C]`.
-
-    Each image is decoded once: the resized pixels stay in memory that the loader's worker processes share. Without
-    worker processes a batch is made by one thread per core: Pillow works outside Python's lock.
-    """
-
-    def __init__(
-        self,
-        dataset: MultiLabelImageFolder,
-        size: tuple[int, int],
-        augmentation: Augmentation | None = None,
-        cache: bool = False,
-    ) -> None:
-        """Nothing is decoded yet.
-
-        Args:
-            dataset: the images; its `loader` is replaced.
-            size: height and width that they are resized to, in pixels.
-            augmentation: random changes; with one, a JPEG may be decoded at a reduced size.
-            cache: keep the resized pixels in memory, height × width × 3 bytes an image.
-        """
-        self.dataset = dataset
-        self.size = size
-        self.cache = cache
-        self.augment = augmentation
-        # An evaluated image is read as the app reads it, at full size.
-        self.dataset.loader = lambda path: resize(load_rgb(path, size if augmentation else None), size)
-        self._allocate()
-
-    def _allocate(self) -> None:
-        if self.cache:
-            shape = (len(self.dataset), *self.size, 3)
-            # Anonymous shared memory: forked workers see it, and unlike /dev/shm no container limits it separately.
-            self.pixels = np.frombuffer(mmap.mmap(-1, int(np.prod(shape))), dtype=np.uint8).reshape(shape)
-            self.filled = np.frombuffer(mmap.mmap(-1, len(self.dataset)), dtype=np.uint8)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Where workers are spawned instead of forked, each gets a cache of its own.
-        return {name: value for name, value in vars(self).items() if name not in ("pixels", "filled", "_threads")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._allocate()
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, torch.Tensor]:
-        return self._prepare(index, random.Random(random.getrandbits(64)))
-
-    def __getitems__(self, indices: list[int]) -> list[tuple[np.ndarray, torch.Tensor]]:
-        """A batch; random numbers are drawn in its order, so that threads do not change the result."""
-        generators = [random.Random(random.getrandbits(64)) for _ in indices]
-        apply = map if get_worker_info() else self._threads.map
-        return list(apply(self._prepare, indices, generators))
-
-    @cached_property
-    def _threads(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(cpu_cores())
-
-    def _prepare(self, index: int, rng: random.Random) -> tuple[np.ndarray, torch.Tensor]:
-        if self.cache and self.filled[index]:
-            pixels, target = self.pixels[index], self.dataset.targets[index]
-        else:
-            image, target = self.dataset[index]
-            pixels = np.array(image)
-            if self.cache:
-                self.pixels[index] = pixels
-                self.filled[index] = 1
-        if self.augment is not None:
-            pixels = np.asarray(self.augment(Image.fromarray(pixels), rng))
-        return pixels, target
-
-
 class MultiLabelDataModule(lightning.LightningDataModule):
-    """Train, validation and test images from `<root>/{train,val,test}/<label>-<label>/*`."""
+    """Train, validation and test images from `<root>/{train,val,test}/<label>-<label>/*`.
+
+    Splits may have other names in common use, such as `valid` (see `trainer/data/splits.py`).
+    """
 
     def __init__(
         self,
@@ -149,17 +75,16 @@ class MultiLabelDataModule(lightning.LightningDataModule):
             UserError: if the folder is missing or its images or labels are not in order.
         """
         if split not in self._folders:
-            path = self.root / split
             if not self.root.is_dir():
-                raise UserError(f"there is no folder '{self.root}'; name one that `manasight data split` made")
-            if not path.is_dir():
-                label_folders(self.root, self.separator)  # or there is nothing to split either
-                raise UserError(
-                    f"there is no '{path}'; data needs the folders {', '.join(SPLITS)}: make them with "
-                    f"`manasight data split {self.root} <new folder>`"
-                )
+                raise UserError(f"there is no folder '{self.root}'; name one that holds {', '.join(SPLITS)}")
+            found = find_splits(self.root)
+            check_training_split(self.root, found)
+            if split not in found:
+                # Or it could not be split either.
+                MultiLabelImageFolder(found.get("train", self.root), None, None, load_rgb, self.separator)
+                raise missing_split(self.root, found, split, self.separator)
             self._folders[split] = MultiLabelImageFolder(
-                path,
+                found[split],
                 separator=self.separator,
                 classes=None if split == "train" else self.classes,
                 drop_unreadable=self.drop_unreadable,
@@ -193,13 +118,16 @@ class MultiLabelDataModule(lightning.LightningDataModule):
 
     def loader(self, split: str, shuffle: bool = False) -> DataLoader:
         """Batches of `(images uint8 [N, H, W, 3], targets float32 [N, C])`."""
+        if self.workers:  # where they come from a fork server: import there once instead of in every worker
+            set_forkserver_preload(["__main__", PreparedImages.__module__])
         return DataLoader(
             self.prepared(split),
             batch_size=self.batch_size,
             shuffle=shuffle,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
-            collate_fn=_stack,
+            collate_fn=stack,
+            worker_init_fn=worker_start(int(os.environ.get("RANK", 0))),
             pin_memory=torch.cuda.is_available(),
             # Batch normalisation cannot train on a single image.
             drop_last=shuffle and len(self.prepared(split)) % self.batch_size == 1,
@@ -212,9 +140,3 @@ class MultiLabelDataModule(lightning.LightningDataModule):
     def val_dataloader(self) -> DataLoader:
         """Validation batches."""
         return self.loader("val")
-
-
-def _stack(items: list[tuple[np.ndarray, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """A batch of images and targets; PyTorch's own function takes five times as long for NumPy's arrays."""
-    images, targets = zip(*items, strict=True)
-    return torch.from_numpy(np.stack(images)), torch.stack(targets)

@@ -3,7 +3,7 @@
 import os
 import random
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,8 +13,9 @@ import numpy as np
 from tqdm import tqdm
 
 from trainer.data.alike import ALIKE_BITS, fingerprint, group_alike
-from trainer.data.folder import SPLITS, MultiLabelImageFolder, label_folders
-from trainer.data.image import load_named
+from trainer.data.folder import MultiLabelImageFolder
+from trainer.data.image import load_named, load_rgb
+from trainer.data.splits import SPLITS, check_training_split, find_splits
 from trainer.data.staging import staged_folder
 from trainer.errors import UserError
 
@@ -32,9 +33,10 @@ def split(
     """Split `root/<label>-<label>/*` into `out/{train,val,test}/<label>-<label>/*`, stratified by label set.
 
     Images that look alike (`trainer/data/alike.py` says when) stay in one split, so that the test set is honest.
+    If `root` holds train and test (or val) but not all three, the missing ones are taken from train.
 
     Args:
-        root: the labelled images.
+        root: the labelled images, or an incomplete set of splits.
         out: the folder to make; one that holds anything is refused.
         fractions: of train, val and test; they add up to 1.
         seed: the same seed splits the same images the same way.
@@ -50,28 +52,42 @@ def split(
     # Unlike Path.resolve, realpath lets a link to itself pass; it is refused below.
     if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(root)):
         raise UserError(f"'{out}' lies in '{root}', which would become part of itself; name a folder beside it")
-    if all((root / name).is_dir() for name in SPLITS):
-        raise UserError(f"'{root}' is split already: it has {', '.join(SPLITS)}")
+    given = find_splits(root)
+    check_training_split(root, given)
+    if len(given) == len(SPLITS):
+        names = ", ".join(folder.name for folder in given.values())
+        raise UserError(f"'{root}' is split already: it has {names}; use it as it is")
+    # What is given stays as it is; the rest is taken from the training images, or from all of them.
+    source = given.pop("train", root)
+    names = [name for name in SPLITS if name not in given]
+    fractions = tuple(share for name, share in zip(SPLITS, fractions, strict=True) if name in names)
+    fractions = tuple(share / sum(fractions) for share in fractions)
     with staged_folder(out) as staging:
-        dataset = MultiLabelImageFolder(root, separator=separator, drop_unreadable=drop_unreadable)
+        dataset = MultiLabelImageFolder(source, separator=separator, drop_unreadable=drop_unreadable)
+        kept = {
+            name: MultiLabelImageFolder(folder, None, None, load_rgb, separator, dataset.classes, drop_unreadable)
+            for name, folder in given.items()
+        }
         if near_duplicate_bits >= 0:
             groups = near_duplicates([Path(path) for path, _ in dataset.samples], near_duplicate_bits)
         else:
             groups = np.arange(len(dataset))
         parts = assign(dataset.label_sets, groups.tolist(), fractions, seed)
-        samples = tqdm(dataset.samples, "splitting", unit="image", disable=None)
-        for (path, _), part in zip(samples, parts, strict=True):
-            source = Path(path)
-            target = staging / SPLITS[part] / source.parent.name / source.name
+        placed = [(path, names[part]) for (path, _), part in zip(dataset.samples, parts, strict=True)]
+        placed += [(path, name) for name, images in kept.items() for path, _ in images.samples]
+        for path, name in tqdm(placed, "splitting", unit="image", disable=None):
+            image = Path(path)
+            target = staging / name / image.parent.name / image.name
             target.parent.mkdir(parents=True, exist_ok=True)
-            _place(source, target, mode)
-        _check_every_class(staging, root, dataset.classes, separator)
-    if dataset.dropped:
-        print(f"left out {len(dataset.dropped)} unreadable images")
+            _place(image, target, mode)
+        freely = assign(dataset.label_sets, range(len(dataset)), fractions, seed)
+        _check_every_class(dataset, names, parts, freely)
+    if dropped := sum(len(images.dropped) for images in (dataset, *kept.values())):
+        print(f"left out {dropped} unreadable images")
     together = len(dataset) - len(set(groups.tolist()))
-    counts = ", ".join(f"{name} {parts.count(part)}" for part, name in enumerate(SPLITS))
+    sizes = Counter(name for _, name in placed)
+    counts = ", ".join(f"{name} {sizes[name]}" + " (as given)" * (name in kept) for name in SPLITS)
     print(f"{counts} images; {together} near duplicates kept together")
-    freely = assign(dataset.label_sets, range(len(dataset)), fractions, seed)
     if note := _what_groups_did(dataset, groups.tolist(), parts, freely):
         print(f"{note}; `manasight data describe --check` lists look-alikes, --near_duplicate_bits -1 ignores them")
     print(f"results: {out}")
@@ -143,22 +159,30 @@ def _what_groups_did(
         names = [Path(dataset.samples[index][0]).relative_to(dataset.root) for index in next(iter(at_odds.items()))]
         count = f"{len(at_odds)} group{'s' * (len(at_odds) > 1)} of near duplicates"
         notes.append(f"different labels in {count}, as '{names[0]}' and '{names[1]}'")
-    sizes, free_sizes = ([given.count(part) for part in range(len(SPLITS))] for given in (parts, freely))
+    sizes, free_sizes = ([found.count(part) for part in range(max(*parts, *freely) + 1)] for found in (parts, freely))
     if max(abs(size - free) for size, free in zip(sizes, free_sizes, strict=True)) > 0.05 * len(parts):
         notes.append(f"without near duplicates it would be {', '.join(map(str, free_sizes))} images")
     return "; ".join(notes)
 
 
-def _check_every_class(staging: Path, root: Path, classes: list[str], separator: str) -> None:
+def _check_every_class(
+    dataset: MultiLabelImageFolder, names: Sequence[str], parts: Sequence[int], freely: Sequence[int]
+) -> None:
     """Every split needs every class; with too few different images of one it cannot have it."""
-    for name in SPLITS:
-        folders = label_folders(staging / name, separator) if (staging / name).is_dir() else {}
-        lacking = sorted(set(classes) - {label for labels in folders.values() for label in labels})
-        if lacking:
-            raise UserError(
-                f"'{root}' has too few different images of '{lacking[0]}' for a {name} split; add images (at least 3, "
-                f"no near copies) or ignore near copies with --near_duplicate_bits -1"
-            )
+    if not (lacking := _lacking(dataset, parts, len(names))):
+        return
+    label, part = lacking[0]
+    ignoring = "" if _lacking(dataset, freely, len(names)) else ", or ignore near copies with --near_duplicate_bits -1"
+    raise UserError(
+        f"'{dataset.root}' has too few different images of '{label}' for a {names[part]} split; add images (at least "
+        f"{len(names)} of every label folder, no near copies){ignoring}"
+    )
+
+
+def _lacking(dataset: MultiLabelImageFolder, parts: Sequence[int], count: int) -> list[tuple[str, int]]:
+    """Labels and the splits, of `count`, that have no image of them."""
+    found = {(label, part) for labels, part in zip(dataset.label_sets, parts, strict=True) for label in labels}
+    return [(label, part) for part in range(count) for label in dataset.classes if (label, part) not in found]
 
 
 def _place(source: Path, target: Path, mode: str) -> None:

@@ -1,5 +1,6 @@
 """Finds the train, validation and test folders of a dataset, under any of the names in common use."""
 
+import shlex
 from pathlib import Path
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
@@ -35,6 +36,33 @@ def find_splits(root: Path) -> dict[str, Path]:
         if candidates:
             found[split] = candidates[0]
     return found
+
+
+def check_training_split(root: Path, found: dict[str, Path]) -> None:
+    """Refuse a folder that holds splits, but no training split.
+
+    Raises:
+        UserError: if that is so.
+    """
+    if found and "train" not in found:
+        names = " and ".join(f"'{folder.name}'" for folder in found.values())
+        raise UserError(f"'{root}' holds {names} but no training images; put those into '{root / 'train'}'")
+
+
+def missing_split(root: Path, found: dict[str, Path], split: str, separator: str) -> UserError:
+    """What to do about a dataset that lacks a split; `data split` works for it."""
+    command = ["manasight", "data", "split", str(root), str(_beside(root))]
+    if separator != "-":
+        command += ["--separator", separator]
+    what = f"'{root}' has no {split} split" if found else f"'{root}' is not split into {', '.join(SPLITS)}"
+    return UserError(f"{what}; make it with `{shlex.join(command)}`, and name '{_beside(root)}' instead")
+
+
+def _beside(root: Path) -> Path:
+    """A name for the split dataset: `data split` refuses one within the folder itself."""
+    if root.name in ("", ".."):
+        root = root.resolve()
+    return root.with_name(f"{root.name}-split")
 
 
 def _has_images(folder: Path) -> bool:
