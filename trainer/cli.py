@@ -5,13 +5,14 @@ import importlib
 import io
 import logging
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from trainer import stopping
 from trainer.errors import UserError
 
 # name → (module:function, one line of help). A function called `main` parses its own arguments.
@@ -114,11 +115,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console script.
 
     Returns:
-        the exit status: 0; 1 for a mistake of the user's, or if nobody reads the output any more; 75 for a training
-        that was stopped, by Ctrl-C too, or could not deliver its metrics, and can be resumed; 130 for Ctrl-C elsewhere.
+        the exit status: 0; 1 for an error, or if nobody reads the output any more; 75 for a training that was stopped
+        by a signal, by Ctrl-C too, or could not deliver its metrics, and can be resumed; 130 for Ctrl-C elsewhere.
 
     Raises:
-        SystemExit: with 128 + n for signal n, SIGTERM or SIGHUP, outside of the steps of a training.
+        Stopped: with status 128 + n for signal n, SIGTERM, SIGHUP or SIGQUIT, outside of the steps of a training.
     """
     args = list(sys.argv[1:] if argv is None else argv)
     if args[1:] in ([], ["-h"], ["--help"]) and args[:1] in ([], ["-h"], ["--help"], ["help"], ["data"]):
@@ -127,9 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args[0] == "--version":
         print(version())
         return 0
-    for sign in (signal.SIGTERM, signal.SIGHUP):  # so that what cleans up behind itself gets to do so
-        if signal.getsignal(sign) is not signal.SIG_IGN:  # as under nohup
-            signal.signal(sign, lambda number, _: sys.exit(128 + number))
+    stopping.catch()
     if not os.environ.get("MANASIGHT_DEBUG"):
         # What libraries say while they load and start; MANASIGHT_DEBUG=1 lets it through.
         warnings.simplefilter("ignore")
@@ -137,28 +136,50 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a label's letters may be none of the terminal's
             stream.reconfigure(errors="backslashreplace")
+    status, name = 1, ""
     try:
-        status = run(*find_command(args))
+        name, rest = find_command(args)
+        status = run(name, rest)
         print(end="", flush=True)
         return status
-    except BrokenPipeError:  # as of `| head`: who reads has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except UserError as error:
-        print(f"manasight: {error}", file=sys.stderr)
+    except stopping.Stopped as stopped:
+        say(f"stopped by {stopped.name}")
+        raise
     except KeyboardInterrupt:
-        print("manasight: stopped", file=sys.stderr)
+        say("stopped by Ctrl-C")
         return 130
-    except OSError as error:
-        if os.environ.get("MANASIGHT_DEBUG"):
-            raise
-        print(f"manasight: {explain(error)}", file=sys.stderr)
     except Exception as error:
-        # MLflow is too slow to import for the name of its exception.
-        if type(error).__name__ not in ("MlflowException", "RestException") or os.environ.get("MANASIGHT_DEBUG"):
+        from trainer import failures
+
+        if isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.EIO) and failures.output_is_closed():
+            failures.silence_output()  # as of `| head`, or of a closed terminal
+            return status or 1
+        if os.environ.get("MANASIGHT_DEBUG") and not isinstance(error, UserError):
             raise
-        print(f"manasight: MLflow says: {str(error).partition(chr(10))[0]}", file=sys.stderr)
-    return 1
+        say(sentence(error, name, args))
+        return 1
+
+
+def sentence(error: Exception, command: str, args: Sequence[str]) -> str:
+    """What an exception means for the user."""
+    from trainer import failures
+
+    if isinstance(error, UserError):
+        return failures.plain(str(error))
+    if known := failures.known(error, command):
+        return known
+    if isinstance(error, OSError):
+        return explain(error)
+    # MLflow is too slow to import for the name of its exception.
+    if type(error).__name__ in ("MlflowException", "RestException"):
+        return f"MLflow says: {failures.first_line(str(error))}"
+    return failures.unexpected(error, args)
+
+
+def say(text: str) -> None:
+    """Print a line for the user to stderr, unless the terminal is gone."""
+    with suppress(OSError):
+        print(f"manasight: {text}", file=sys.stderr)
 
 
 if __name__ == "__main__":

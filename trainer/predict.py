@@ -152,9 +152,9 @@ def load_model(model: str) -> tuple[OnnxClassifier, str]:
     # Where nothing was trained a question makes no database either.
     version = find_champion(tracking.connect()) if tracking.exists() else None
     if version is None:
-        raise UserError(
-            f"there is no champion in '{place}' yet; name a file with --model, as in --model models/starter/model.onnx"
-        )
+        starter = Path("models/starter/model.onnx")  # in a checkout
+        example = f", as in --model {starter}" if starter.is_file() else ""
+        raise UserError(f"there is no champion in '{place}' yet; name a model.onnx with --model{example}")
     return fetch(version), f"{tracking.MODEL_NAME} version {version.version} (champion)"
 
 

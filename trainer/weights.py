@@ -71,6 +71,8 @@ def onnx_state(path: Path) -> dict[str, Tensor]:
     """
     try:
         model = onnx.load(path)
+    except (OSError, MemoryError):
+        raise  # it may well be a model
     except Exception as error:  # protobuf's DecodeError has no public name
         raise UserError(f"'{path}' is no ONNX model; give one that `manasight export` wrote") from error
     tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
@@ -90,15 +92,18 @@ def _download(path: Path) -> None:
         torch.hub.download_url_to_file(IMAGENET_URL, str(path), hash_prefix=IMAGENET_SHA256)
     except (URLError, OSError, RuntimeError) as error:
         reason = getattr(error, "reason", error)
+        starter = " or models/starter/model.onnx" * Path("models/starter/model.onnx").is_file()  # in a checkout
         raise UserError(
             f"cannot download the ImageNet weights ({reason}); set MANASIGHT_WEIGHTS to a copy "
-            f"of {IMAGENET_URL}, or start without: --model.weights none or models/starter/model.onnx"
+            f"of {IMAGENET_URL}, or start without: --model.weights none{starter}"
         ) from error
 
 
 def _load(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, MemoryError):
+        raise  # it may well be a file of weights
     except Exception as error:  # zip, pickle and tar readers each raise their own
         raise UserError(f"'{path}' is no file of PyTorch weights; give torchvision's ResNet18 as .pth") from error
     if not isinstance(state, dict) or "conv1.weight" not in state:

@@ -66,7 +66,7 @@ def test_missing_data_is_named(capsys, tmp_path):
     (tmp_path / "cards").mkdir()
     assert "has no label folders" in sentence(capsys, "fit", "--data.root", tmp_path / "cards")
     (tmp_path / "cards" / "red").mkdir()
-    assert "manasight data split" in sentence(capsys, "fit", "--data.root", tmp_path / "cards")
+    assert "no images in 'red' of" in sentence(capsys, "fit", "--data.root", tmp_path / "cards")
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_missing_data_is_named(capsys, tmp_path):
         ("fit --data.root x --seed -1", "--seed -1 is out of range; give 0 to 4294967295"),
         ("fit --data.root x --data.input_size [32,32] --data.batch_size 1", "--data.batch_size 1 is too small"),
         ("fit --data.root x --trainer.precision foo", "'64-true', '64', '32', '16', 'bf16', not 'foo'"),
-        ("fit --data.root x --model.weights none", "there is no folder 'x'; name one that `manasight data split` made"),
+        ("fit --data.root x --model.weights none", "there is no folder 'x'; name one that holds train, val, test"),
         ("data describe caf\udce9", "the name given as root is not UTF-8; rename it"),
         ("fit --data.root caf\udce9", "the name given as data.root is not UTF-8; rename it"),
         ("data demo x --cout 20", "did you mean '--count'? See `manasight data demo --help`"),
@@ -318,13 +318,14 @@ def test_a_stopped_split_leaves_nothing(make_images, tmp_path):
     root = make_images("data", {"red": 60, "blue": 60}, size=(600, 400))
     out = tmp_path / "out"
     process = subprocess.Popen(
-        [sys.executable, "-m", "trainer.cli", "data", "split", str(root), str(out)], stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "trainer.cli", "data", "split", str(root), str(out)], stderr=subprocess.PIPE, text=True
     )
     while not list(tmp_path.glob(".out.*")):
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) != 0
+    assert process.stderr.read().endswith("manasight: stopped by SIGTERM\n")
+    assert process.wait(30) == 143
     assert [entry.name for entry in tmp_path.iterdir()] == ["data"]
 
 
