@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from trainer.errors import UserError
 from trainer.metrics import multilabel_metrics
 from trainer.network import MultiLabelResNet
+from trainer.schedule import OneCycle
 from trainer.weights import pretrained_state
 
 
@@ -120,6 +121,21 @@ class MultiLabelClassifier(lightning.LightningModule):
         self.log_dict(figures)
         self.val_metrics.reset()
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep how many processes count the batches of an epoch."""
+        checkpoint["world_size"] = self.trainer.world_size
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on at the same place of an epoch if other processes than before share its batches."""
+        before = checkpoint.get("world_size", self._trainer.world_size) if self._trainer else None
+        if before is None or before == self.trainer.world_size:
+            return
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        if not progress["is_last_batch"]:
+            progress["current"] = {
+                name: count * before // self.trainer.world_size for name, count in progress["current"].items()
+            }
+
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with two learning rates under one cycle (Smith & Topin 2017, https://arxiv.org/abs/1708.07120)."""
         rate, options = self.hparams["learning_rate"], self.hparams
@@ -129,7 +145,7 @@ class MultiLabelClassifier(lightning.LightningModule):
         optimizer = torch.optim.AdamW(groups, weight_decay=options["weight_decay"], fused=True)
         # The cycle's two parts need two steps each; a shorter training ends within them.
         steps = max(4, int(self.trainer.estimated_stepping_batches))
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
+        schedule = OneCycle(
             optimizer,
             max_lr=[group["lr"] for group in groups],
             total_steps=steps,

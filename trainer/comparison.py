@@ -89,7 +89,8 @@ def main(args: list[str], prog: str = "manasight experiments") -> int:
         if config.find_learning_rate:
             raise UserError("--find_learning_rate is for `manasight fit`; experiments train")
         fit.check(config)
-        checker.instantiate(config).data.setup("fit")
+        data = checker.instantiate(config).data
+        data.setup("fit")
     check_labels(options.data, config.data.separator, options.force)
     client = tracking.connect()
     experiment = tracking.experiment_id(client, options.experiment)
@@ -97,6 +98,8 @@ def main(args: list[str], prog: str = "manasight experiments") -> int:
     for name, run in known.items():
         if run:
             fit.check_unchanged(checker, commands[name], run.info.run_id, changes=("data.workers", "data.cache"))
+            if changed := fit.changed_since(client, run.info.run_id, data):
+                raise UserError(f"{changed}; restore the images, or train all three again without --resume")
     with resumable(prog):
         runs = {}
         for name, words in commands.items():

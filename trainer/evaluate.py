@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from trainer import pictures, tracking
+from trainer import pictures, recorded_data, tracking
 from trainer.checkpoints import known_classes
 from trainer.classifier import MultiLabelClassifier
 from trainer.data.module import MultiLabelDataModule
@@ -45,8 +45,9 @@ class TrainedRun:
 
     @property
     def stamp(self) -> list[int | str]:
-        """What an evaluation is of: these weights on this data."""
-        return [(self.folder / "checkpoints" / "best.ckpt").stat().st_mtime_ns, str(self.data.root)]
+        """What an evaluation is of: these weights on these images."""
+        weights = (self.folder / "checkpoints" / "best.ckpt").stat().st_mtime_ns
+        return [weights, str(self.data.root), recorded_data.listing(self.data)]
 
     @property
     def report(self) -> Path:
@@ -65,10 +66,12 @@ def load_run(run: str, data: Path | None = None) -> TrainedRun:
         UserError: if MLflow does not know the run, it has no checkpoint yet, or the data's classes are not the model's.
     """
     run_id = tracking.find_run(run)
-    tracking.get_run(tracking.connect(), run_id)
+    known = tracking.get_run(tracking.connect(), run_id)
     folder = tracking.run_folder(run_id)
     checkpoint = folder / "checkpoints" / "best.ckpt"
     if not checkpoint.is_file():
+        if known.info.status == "FINISHED":  # which `--resume` would refuse
+            raise UserError(f"run {run_id} has finished, but '{checkpoint}' is gone; restore it, or train a new run")
         raise UserError(f"run {run_id} has no checkpoint yet; go on with `manasight fit --resume {run_id}`")
     known_classes(checkpoint, "train a new run", weights_only=True)
     model = MultiLabelClassifier.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True).eval()
@@ -81,6 +84,12 @@ def load_run(run: str, data: Path | None = None) -> TrainedRun:
         raise UserError(
             f"'{module.root}' has the classes {', '.join(module.classes)}, but run {run_id} knows "
             f"{', '.join(model.classes)}; name other data, or train a run on this"
+        )
+    if data is None and (change := recorded_data.change(known, module)):
+        print(
+            f"note: the images in '{module.root}' changed since run {run_id} was trained ({change}); what follows "
+            "is of the images as they are now, and test images that were training images would flatter the model",
+            flush=True,
         )
     return TrainedRun(run_id, folder, model, module)
 

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import lightning
@@ -26,17 +27,18 @@ from mlflow.data.filesystem_dataset_source import FileSystemDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.exceptions import MlflowException
 
-from trainer import tracking
+from trainer import recorded_data, stopping, tracking
 from trainer.champion import fit_note
 from trainer.checkpoints import WholeCheckpoints, known_classes
 from trainer.classifier import MultiLabelClassifier
-from trainer.data.folder import SPLITS
 from trainer.data.module import MultiLabelDataModule
+from trainer.data.splits import SPLITS
 from trainer.delivery import SteadyLogger
 from trainer.errors import UserError
 from trainer.features import cached_loaders
 from trainer.options import Parser
 from trainer.resources import fast_bfloat16
+from trainer.stopping import Stopped
 
 # What the trainer's own set-up decides, so it is no option.
 OWN_TRAINER_ARGUMENTS = {"logger", "callbacks", "default_root_dir", "plugins", "enable_checkpointing"}
@@ -140,7 +142,11 @@ class EpochLines(lightning.Callback):
         self.started = time.monotonic()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Print the epoch's figures."""
+        """Print the epoch's figures.
+
+        Raises:
+            UserError: if the loss is not a number any more; no later epoch would change that.
+        """
         seconds = time.monotonic() - self.started
         self.seconds += seconds
         figures = trainer.callback_metrics
@@ -155,6 +161,8 @@ class EpochLines(lightning.Callback):
         )
         if trainer.is_global_zero:
             print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {shown} in {seconds:.0f} s", flush=True)
+        if not math.isfinite(figures.get("train_loss_epoch", 0.0)):
+            raise UserError("the loss is not a number any more; train with a smaller --model.learning_rate")
 
 
 class BestWeights(ModelCheckpoint):
@@ -261,7 +269,7 @@ def fit(data: MultiLabelDataModule, config: Namespace, config_text: str, resumed
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     data.setup("fit")
     if not len(data.loader("train", shuffle=True)):
-        raise UserError(f"'{data.root / 'train'}' has one image; batch normalisation needs two: add images")
+        raise UserError(f"'{data.folder('train').root}' has one image; batch normalisation needs two: add images")
     # Of a small data set too there is something to see.
     config.trainer.log_every_n_steps = min(config.trainer.log_every_n_steps, len(data.train_dataloader()))
     model = MultiLabelClassifier(classes=data.classes, **config.model.as_dict())
@@ -278,17 +286,17 @@ def fit(data: MultiLabelDataModule, config: Namespace, config_text: str, resumed
         print(f"run {resumed} has finished; there is nothing left to train")
         _tell_workers(None, None)
         return 0
+    if resumed and (changed := changed_since(client, resumed, data)):
+        if config.resume != "auto":
+            raise UserError(f"{changed}; restore the images, or train a new run without --resume")
+        print(f"{changed}; training a new run", flush=True)
+        resumed = None
     checkpoint = None
     if resumed:
         last = tracking.run_folder(resumed) / "checkpoints" / "last.ckpt"
         checkpoint = last if last.is_file() else None  # killed in its first epoch: it starts again
         if checkpoint:
-            known = known_classes(checkpoint, f"delete it, and run {resumed} starts again", weights_only=False)
-            if known != data.classes:
-                raise UserError(
-                    f"run {resumed} knows the classes {', '.join(known)}, '{data.root}' has {', '.join(data.classes)}; "
-                    "train a new run without --resume"
-                )
+            known_classes(checkpoint, f"delete it, and run {resumed} starts again", weights_only=False)
     if checkpoint is None:
         model.prepare(data)
     experiment = tracking.experiment_id(client, config.experiment)
@@ -317,14 +325,10 @@ def fit(data: MultiLabelDataModule, config: Namespace, config_text: str, resumed
             with suppress(MlflowException):  # its database may lie on the same disk
                 mlflow.end_run("FAILED")
             raise UserError(f"the disk of '{folder}' is full; free some space and go on with: {again}") from error
-        except SIGTERMException:
-            interrupted = "SIGTERM"
+        except Stopped as stopped:
+            interrupted = stopped.name
         except KeyboardInterrupt:
             interrupted = "Ctrl-C"
-        except SystemExit as error:  # Lightning's answer to Ctrl-C; the command line's to SIGTERM before the first step
-            interrupted = "Ctrl-C" if trainer.interrupted else "SIGTERM" if error.code == 143 else None
-            if interrupted is None:
-                raise error
         if interrupted:
             waiting = trainer.logger.flush(HURRY)
         if interrupted or waiting:
@@ -332,13 +336,27 @@ def fit(data: MultiLabelDataModule, config: Namespace, config_text: str, resumed
                 mlflow.end_run("KILLED")
             why = f"stopped by {interrupted}" if interrupted else "trained, but MLflow is away"
             kept = f" ({waiting} metrics wait to be delivered{trainer.logger.trouble})" if waiting else ""
-            print(f"{why}{kept}; go on with: {again}")
+            with suppress(OSError):  # the terminal may be gone
+                print(f"{why}{kept}; go on with: {again}", flush=True)
             return RESUMABLE
         (lines,) = (call for call in trainer.callbacks if isinstance(call, EpochLines))
         mlflow.log_metric("train_seconds", lines.seconds)
         mlflow.log_artifact(str(folder / "checkpoints" / "best.ckpt"), "checkpoint")
     print(f"results: {folder}\nnext: manasight evaluate --run {run.info.run_id}")
     return 0
+
+
+def changed_since(client: mlflow.MlflowClient, run_id: str, data: MultiLabelDataModule) -> str | None:
+    """What is different from the images with which a run began, as the beginning of a sentence; None if nothing is.
+
+    Its checkpoint counts their steps, and its record in MLflow goes into the exported model.
+    """
+    run = tracking.get_run(client, run_id)
+    recorded = run.data.tags.get("manasight.classes")
+    if recorded is not None and recorded != ", ".join(data.classes):
+        return f"run {run_id} knows the classes {recorded}, '{data.root}' has {', '.join(data.classes)}"
+    change = recorded_data.change(run, data)
+    return f"the images in '{data.root}' changed since run {run_id} began ({change})" if change else None
 
 
 def _find_learning_rate(model: MultiLabelClassifier, data: MultiLabelDataModule, config: Namespace) -> int:
@@ -434,8 +452,7 @@ def train(
     """Train, from a checkpoint if there is one; a frozen backbone runs once, before the first epoch.
 
     Raises:
-        SIGTERMException: after SIGTERM, at the end of a step.
-        KeyboardInterrupt: after Ctrl-C, at the end of a step; after a second one at once.
+        Stopped: after a signal, Ctrl-C too, at the end of a step; after a second one at once.
     """
     views = config.model.cached_views if config.model.freeze_backbone else 0
     source: dict[str, Any] = {"datamodule": data}
@@ -447,25 +464,21 @@ def train(
         for call in trainer.callbacks:
             if isinstance(call, EpochLines):
                 call.seconds += time.monotonic() - started
-    pressed = []
+    received: list[int] = []
 
-    def stop(*_: object) -> None:
-        if pressed or signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # Lightning's is not there yet
-            raise KeyboardInterrupt
-        pressed.append("Ctrl-C")
+    def stop(number: int, _frame: FrameType | None) -> None:
+        if received or signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # Lightning's handler is not there yet
+            raise Stopped(number)
+        received.append(number)
         os.kill(os.getpid(), signal.SIGTERM)
 
     # The command line's own handlers would end a step in its middle; Lightning's for SIGTERM waits for the end of it.
-    handlers = {
-        sign: signal.signal(sign, handler)
-        for sign, handler in {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: stop}.items()
-    }
+    catching = dict.fromkeys(stopping.handled(), stop) | {signal.SIGTERM: signal.SIG_DFL}
+    handlers = {number: signal.signal(number, handler) for number, handler in catching.items()}
     try:
         trainer.fit(model, ckpt_path=checkpoint, **source)
     except SIGTERMException:
-        if pressed:
-            raise KeyboardInterrupt from None
-        raise
+        raise Stopped(received[0] if received else signal.SIGTERM) from None
     finally:
         for sign, handler in handlers.items():
             signal.signal(sign, handler)
@@ -526,19 +539,17 @@ def _record(data: MultiLabelDataModule, config: Namespace, config_text: str, fol
         if value is not None and not name.endswith("config") and name not in ("resume", "find_learning_rate")
     }
     mlflow.log_params({name: str(value)[:500] for name, value in options.items()})
-    digests = {}
     for split in SPLITS:
-        images = data.folder(split)
-        digests[split] = tracking.fingerprint(data.root, (Path(path) for path, _ in images.samples))
-        source = SourceFolder(str((data.root / split).resolve()))
+        source = SourceFolder(str(Path(data.folder(split).root).resolve()))
         context = {"train": "training", "val": "validation"}.get(split, "test")
-        mlflow.log_input(MetaDataset(source, name=f"{data.root.name}/{split}", digest=digests[split]), context=context)
-    whole = tracking.fingerprint(data.root, (Path(path) for split in SPLITS for path, _ in data.folder(split).samples))
+        digest = recorded_data.split_fingerprint(data, split)
+        mlflow.log_input(MetaDataset(source, name=f"{data.root.name}/{split}", digest=digest), context=context)
+    whole = recorded_data.fingerprint(data)
     mlflow.log_params({f"images.{split}": len(data.folder(split)) for split in SPLITS})
     mlflow.set_tags(
         {
             "manasight.git_commit": tracking.git_commit(),
-            "manasight.data_fingerprint": whole,
+            recorded_data.FINGERPRINT_TAG: whole,
             "manasight.classes": ", ".join(data.classes),
             "manasight.torch": torch.__version__,
         }

@@ -76,10 +76,18 @@ def promote(
                 f"{other_labels(who, new.metadata.classes, champion.version, old.metadata.classes)}; if the labels "
                 "changed on purpose, give a reason: --force 'new labels'"
             )
+        if data is None and not tracking.run_folder(new.metadata.run_id).is_dir():
+            raise UserError(
+                f"version {candidate.version} was trained on another machine, so its images are not known here; name a "
+                "folder of splits with --data"
+            )
         if data is None:
             split = load_run(new.metadata.run_id).data.folder("test")
         else:
-            split = MultiLabelImageFolder(data / "test", separator=separator, classes=new.metadata.classes)
+            test = find_splits(data).get("test")
+            if test is None:
+                raise UserError(f"'{data}' holds no test split to compare on; name a folder of splits with --data")
+            split = MultiLabelImageFolder(test, separator=separator, classes=new.metadata.classes)
         found = compare(answers(new, split), answers(old, split), split.targets.numpy() > 0.5)
         reason = f"{describe(found, candidate.version, champion.version)} on {len(split)} images"
         if not found.difference > 0:
@@ -182,14 +190,14 @@ def fetch(version: ModelVersion) -> OnnxClassifier:
         UserError: if any of them is not in order.
     """
     number = version.version
-    remedy = f"delete version {number} in MLflow and export its run again"
+    remedy = f"delete version {number} in MLflow and export its run again"  # for a file that is not what it should be
     with TemporaryDirectory(prefix="manasight-") as folder:
         try:
             uri = f"models:/{tracking.MODEL_NAME}/{number}/model.onnx"
             path = Path(download_artifacts(artifact_uri=uri, dst_path=folder))
         except (MlflowException, OSError) as error:
             reason = str(error).splitlines()[0]
-            raise UserError(f"the file of version {number} cannot be had: {reason}; {remedy}") from error
+            raise UserError(f"the file of version {number} cannot be had: {reason}; if it is gone, {remedy}") from error
         expected = version.tags.get("manasight.sha256")
         if expected and hashlib.sha256(path.read_bytes()).hexdigest() != expected:
             raise UserError(

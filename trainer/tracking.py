@@ -1,12 +1,9 @@
 """Where runs are tracked and their files lie: an MLflow server if one is named, else SQLite and a local folder."""
 
-import hashlib
 import logging
 import os
 import re
 import subprocess
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -185,23 +182,3 @@ def git_commit() -> str:
         return subprocess.run(command, cwd=here, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-
-
-def fingerprint(root: Path, files: Iterable[Path]) -> str:
-    """A hash of a data set's file names and contents: the same images under the same labels give the same one.
-
-    Args:
-        root: names count from here.
-        files: the images.
-
-    Returns:
-        32 hexadecimal digits of a SHA-256.
-    """
-
-    def line(path: Path) -> str:
-        with path.open("rb") as file:
-            return f"{path.relative_to(root).as_posix()} {hashlib.file_digest(file, 'sha256').hexdigest()}"
-
-    with ThreadPoolExecutor() as pool:
-        lines = sorted(pool.map(line, files))
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]

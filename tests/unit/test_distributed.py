@@ -90,6 +90,30 @@ def test_a_lost_worker_is_replaced_and_the_training_goes_on(home, data, find_por
     assert figures["metrics"]["test"]["macro_f1"] > 0.8
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc to find the workers")
+def test_a_run_of_two_processes_goes_on_in_one(home, data, find_port):
+    """One process has twice as many steps in an epoch; the one-cycle schedule once ended in a traceback."""
+    launcher = torchrun(data, find_port())
+    for line in launcher.stdout:
+        if line.startswith("epoch 2/"):
+            break
+    (last,) = (home / "runs").glob("*/checkpoints/last.ckpt")
+    while torch.load(last, weights_only=False)["epoch"] < 1:
+        time.sleep(0.05)
+    children = workers(launcher.pid)
+    for pid in (launcher.pid, *children):
+        os.kill(pid, signal.SIGKILL)
+    launcher.wait()
+    assert main([*FIT, f"--data.root={data}"]) == 0
+    (run,) = runs()
+    assert run.info.status == "FINISHED"
+    state = torch.load(last, weights_only=False)
+    assert state["epoch"] == 3
+    assert state["global_step"] == 2 * 9 + 2 * 18
+    rates = tracking.connect().get_metric_history(run.info.run_id, "lr-AdamW/pg1")
+    assert max(rates, key=lambda point: point.step).value < 1e-4  # the cycle ended with the training
+
+
 def worker(index: int, data: Path, port: int) -> subprocess.Popen:
     """One of two workers as Kubernetes starts them; either may be rank 0, which prints."""
     script = Path(__file__).parents[2] / "k8s" / "components" / "distributed-training" / "worker.py"

@@ -184,7 +184,9 @@ def test_a_damaged_file_is_refused(register, data):
     with pytest.raises(UserError, match="version 1 is damaged: it has not the SHA-256"):
         promote(data=data)
     spoil(version, lambda path: path.unlink())
-    with pytest.raises(UserError, match=r"the file of version 1 cannot be had: .*; delete version 1 in MLflow"):
+    with pytest.raises(
+        UserError, match=r"the file of version 1 cannot be had: .*; if it is gone, delete version 1 in MLflow"
+    ):
         promote(data=data)
 
 
