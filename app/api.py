@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from app.decoding import HEAT_MAP_EDGE, WORKERS, batch_of, decoders, pixels
 from app.images import ImageError, overlay
+from app.inference import PredictionError
 from app.limits import MB, REQUESTS_BYTES
 from app.model import ModelError, Prediction
 from app.openapi import document
@@ -78,13 +79,17 @@ logging.getLogger("python_multipart").setLevel(logging.ERROR)  # the sender is t
 
 
 async def ready(_request: Request) -> JSONResponse:
-    """200 once a model answers; 503 with the reason before that."""
+    """200 while images are decoded and predictions work; 503 with the reason before that and while they fail."""
     if problem := decoders.problem():
         return JSONResponse({"ready": False, "error": problem}, 503)
+    shared = serving()
     try:
-        return JSONResponse({"ready": True, "model": serving().current().title})
+        title = shared.current().title
     except ModelError as error:
         return JSONResponse({"ready": False, "error": str(error)}, 503)
+    if problem := shared.watchdog.problem:
+        return JSONResponse({"ready": False, "error": problem}, 503)
+    return JSONResponse({"ready": True, "model": title})
 
 
 async def model(_request: Request) -> JSONResponse:
@@ -118,10 +123,12 @@ async def predict(request: Request) -> Response:
                 raise RequestError(429, f"{MAX_REQUESTS} requests are being answered already; try again in a second.")
             served = serving().current()
             pictures = await _read_pictures(request)
-            if "heatmap" in request.query_params:
-                response = await _heat_map(served, pictures, request.query_params["heatmap"])
-            else:
-                response = await _predict(served, pictures)
+            try:
+                response = await _answer(served, pictures, request)
+            except PredictionError:
+                if serving().current() is served:
+                    raise
+                response = await _answer(serving().current(), pictures, request)  # the model was withdrawn meanwhile
     except RequestError as error:
         headers = {"Retry-After": "1"} if error.status == 429 else None
         response = JSONResponse({"error": str(error)}, error.status, headers)
@@ -171,12 +178,15 @@ async def metrics(request: Request) -> Response:
         "decoders": len(decoders.workers),
         "model_ready": int(served is not None),
         "registry_trouble": int(shared.trouble),
+        "watchdog_ok": int(not shared.watchdog.problem),
     }
     for name, value in gauges.items():
         lines += [f"# TYPE manasight_{name} gauge", f"manasight_{name} {value}"]
     for name, value in sorted(decoders.counts.items()):
         lines += [f"# TYPE manasight_decoder_{name}_total counter", f"manasight_decoder_{name}_total {value}"]
-    lines += ["# TYPE manasight_model_swaps_total counter", f"manasight_model_swaps_total {shared.swaps}"]
+    totals = {"swaps": shared.swaps, "refused": shared.refusals, "rollbacks": shared.rollbacks}
+    for name, value in totals.items():
+        lines += [f"# TYPE manasight_model_{name}_total counter", f"manasight_model_{name}_total {value}"]
     if served:
         version = served.champion.version if served.champion else ""
         lines.append("# TYPE manasight_model_info gauge")
@@ -247,6 +257,13 @@ async def _read_body(request: Request) -> bytes:
             raise RequestError(429, "Requests of many megabytes are being answered already; try again in a second.")
 
 
+async def _answer(served: Served, pictures: list[tuple[str, bytes]], request: Request) -> Response:
+    """What one model says to a request."""
+    if "heatmap" in request.query_params:
+        return await _heat_map(served, pictures, request.query_params["heatmap"])
+    return await _predict(served, pictures)
+
+
 async def _predict_one(served: Served, data: bytes, batch: Batch, rgb: int = 0) -> tuple[Decoded, Prediction]:
     """Decode in a worker process, then wait for the shared model; raises ImageError for what cannot be read.
 
@@ -278,8 +295,11 @@ async def _predict(served: Served, pictures: list[tuple[str, bytes]]) -> Respons
             return {"name": name, "error": str(error)}
         return {"name": name, **_as_json(served, prediction)}
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(answer(*picture)) for picture in pictures]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(answer(*picture)) for picture in pictures]
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from errors
     answers = [task.result() for task in tasks]
     if all("error" in found for found in answers):
         return JSONResponse({"error": answers[0]["error"], "images": answers}, 422)

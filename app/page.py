@@ -9,6 +9,7 @@ import streamlit as st
 from app.archives import Readable, separator_for
 from app.decoding import batch_of
 from app.images import EXTENSIONS
+from app.inference import PredictionError
 from app.labels import SWATCHES, groups
 from app.limits import MB, VISIT_BYTES
 from app.model import Model, ModelError, Prediction
@@ -115,6 +116,11 @@ def answer(shared: Serving, served: Served, given: list[Given], others: list[Giv
             predict(shared, served, pending[start : start + CHUNK], batch)
         except DecodingError as error:
             st.error(f"{error} Reload the page to try again.")
+            st.stop()
+        except PredictionError as error:
+            if shared.served is not served:
+                st.rerun()  # the model was withdrawn, and another one answers
+            st.error(str(error))
             st.stop()
         held.trim(pending[start : start + CHUNK])
         if bar:
@@ -331,6 +337,8 @@ def show_model(shared: Serving, drawn: Served) -> None:
         if swapped:
             st.rerun()
         st.toast(markdown(shared.note) or "This is the champion.")
+    if shared.watchdog.problem:
+        st.error(markdown(f"Predictions fail now: {shared.watchdog.problem}"), icon=":material/error:")
     if shared.note:
         st.info(markdown(shared.note), icon=":material/info:")
 

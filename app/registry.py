@@ -4,16 +4,24 @@ By `requests`, which Streamlit brings, and not by MLflow's slim client: that one
 120 MB of memory to import, and does the same calls.
 """
 
+import io
 import os
 import re
+import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import requests
 
+from app.memory import available_memory
+from app.metadata import TemporaryModelError
 from app.unreachable import reason
 
 MAX_MODEL_BYTES = 512 * 1024**2
+# A model is held about four times over while it is loaded; more than this part of the free memory does not fit.
+MEMORY_SHARE = 4
+# For a whole download.
+MAX_DOWNLOAD_SECONDS = 600.0
 # Seconds to connect, and seconds without a byte: a server that hangs must not hold the next check up for long.
 TIMEOUT = (5, 30)
 ARTIFACT = "model.onnx"
@@ -95,21 +103,39 @@ class Registry:
         found = self._json(answer).get("model_version")
         if not isinstance(found, dict) or "version" not in found:
             raise RegistryError(f"{self.shown} did not answer as MLflow does.")
-        tags = {tag.get("key"): tag.get("value") for tag in found.get("tags", [])}
-        return Champion(
-            name=self.name,
-            version=str(found["version"]),
-            created=int(found.get("creation_timestamp", 0)),
-            run_id=found.get("run_id", ""),
-            sha256=tags.get(DIGEST_TAG) or "",
-        )
+        try:
+            tags = {tag["key"]: tag["value"] for tag in found.get("tags") or []}
+            champion = Champion(
+                name=self.name,
+                version=str(found["version"]),
+                created=int(found.get("creation_timestamp") or 0),
+                run_id=str(found.get("run_id") or ""),
+                sha256=str(tags.get(DIGEST_TAG) or "").lower(),
+            )
+        except (TypeError, KeyError, ValueError, OverflowError) as error:
+            raise RegistryError(f"{self.shown} did not answer as MLflow does.") from error
+        if not all(
+            re.fullmatch(pattern, text)
+            for pattern, text in (
+                (r"[0-9]{1,18}", champion.version),
+                (r"[0-9A-Za-z_-]{0,64}", champion.run_id),
+                (r"([0-9a-f]{64})?", champion.sha256),
+            )
+        ):
+            raise RegistryError(f"The version, run or checksum of the champion in {self.shown} cannot be read.")
+        return champion
 
     def download(self, champion: Champion) -> bytes:
         """The bytes of a version's model.onnx.
 
         Raises:
-            RegistryError: if it cannot be fetched whole, or is larger than any model that this app would serve.
+            RegistryError: if it cannot be fetched whole.
+            TemporaryModelError: if it is larger than any model that this app would serve, or has memory for.
         """
+        free = available_memory()
+        limit = MAX_MODEL_BYTES if free is None else min(MAX_MODEL_BYTES, free // MEMORY_SHARE)
+        too_large = f"its file is larger than the {limit // 1024**2} MB that are served here"
+        deadline = time.monotonic() + MAX_DOWNLOAD_SECONDS
         query = {"name": champion.name, "version": champion.version, "path": ARTIFACT}
         answer = self._get("/model-versions/get-artifact", query, stream=True)
         with answer:
@@ -117,17 +143,20 @@ class Registry:
                 raise RegistryError(
                     f"MLflow has no {ARTIFACT} in version {champion.version} of {champion.name} ({answer.status_code})."
                 )
-            data = bytearray()
+            size = answer.headers.get("Content-Length", "")
+            if size.isdecimal() and int(size) > limit:
+                raise TemporaryModelError(too_large)
+            data = io.BytesIO()  # hands its bytes over without a copy
             try:
                 for piece in answer.iter_content(1024**2):
-                    data += piece
-                    if len(data) > MAX_MODEL_BYTES:
-                        raise RegistryError(
-                            f"The file of version {champion.version} is larger than {MAX_MODEL_BYTES // 1024**2} MB."
-                        )
+                    data.write(piece)
+                    if data.tell() > limit:
+                        raise TemporaryModelError(too_large)
+                    if time.monotonic() > deadline:
+                        raise RegistryError(f"The download of version {champion.version} took too long.")
             except requests.RequestException as error:
                 raise RegistryError(f"The download of version {champion.version} broke off.") from error
-        return bytes(data)
+        return data.getvalue()
 
     def run_url(self, run_id: str) -> str:
         """Where a browser finds the run, for which MLflow's page needs the experiment's number; empty if unknown.
@@ -140,10 +169,13 @@ class Registry:
         answer = self._get("/api/2.0/mlflow/runs/get", {"run_id": run_id})
         if not answer.ok:
             return ""
-        experiment = self._json(answer).get("run", {}).get("info", {}).get("experiment_id", "")
+        try:
+            experiment = str(self._json(answer)["run"]["info"]["experiment_id"])
+        except (KeyError, TypeError):
+            return ""
         # By workflowType MLflow's page shows its navigation for training, not for GenAI traces.
         address = f"{self.page}/#/experiments/{experiment}/runs/{run_id}?workflowType=machine_learning"
-        return address if experiment else ""
+        return address if experiment.isalnum() else ""
 
     def _get(self, path: str, query: dict[str, str], *, stream: bool = False) -> requests.Response:
         try:

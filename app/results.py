@@ -124,7 +124,7 @@ def predict(shared: Serving, served: Served, results: Sequence[Result], batch: B
 
     Raises:
         DecodingError: if nothing can be decoded now.
-        Exception: what ONNX Runtime raises if the model fails.
+        PredictionError: if the model fails, takes too long or was withdrawn.
     """
     size = served.model.input_size
     batch = batch or batch_of(sum(result.size_in_bytes for result in results), len(results))

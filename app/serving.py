@@ -1,12 +1,14 @@
-"""The one model that the whole process serves: the file it starts with, then the registry's champion."""
+"""The one model that the whole process serves: the file it starts with, then the registry's champion.
+
+A model that fails after it was taken over is withdrawn, and the last good one answers again.
+"""
 
 import functools
 import hashlib
-import json
 import logging
 import math
-import os
 import threading
+import time
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,11 +16,31 @@ from pathlib import Path
 
 import numpy as np
 
-from app.inference import Batcher
+from app.champions import MAX_TRIALS, Champions, Refusal
+from app.inference import Batcher, PredictionError
+from app.metadata import TemporaryModelError
 from app.model import Model, ModelError, Prediction
+from app.quarantine import Report
 from app.registry import ALIAS, Champion, Registry, RegistryError
+from app.session import reason
+from app.settings import STARTER, Settings
+from app.watchdog import Watchdog
 
-STARTER = Path(__file__).resolve().parent.parent / "models" / "starter" / "model.onnx"
+__all__ = ["STARTER", "Served", "Serving", "Settings", "serving"]
+
+# The model that comes with the app is as trusted as its code, which lies beside it: its check is not worth a second of
+# every start.
+STARTER_REPORT = Report(memory=0, seconds=0.1)
+
+# A new champion has proved itself after this many images or seconds; until then one failure is enough to withdraw it.
+PROVEN_IMAGES, PROVEN_SECONDS = 200, 600.0
+# Failed batches in a row that withdraw a model after that; one that hangs counts twice.
+MAX_FAILURES = 3
+# For the first prediction of a new champion, which waits behind others.
+FIRST_SECONDS = 60.0
+# Beyond the usual time between two looks at the registry: a download and a check take minutes at most.
+MAX_LOOK_SECONDS = 1200.0
+
 log = logging.getLogger("manasight")
 
 
@@ -52,57 +74,23 @@ class Served:
         return path.parent.name if path.name == "model.onnx" and path.parent.name else path.name
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What the environment says.
+@dataclass
+class _Trial:
+    """A model that has not proved itself yet.
 
     Attributes:
-        model: file to serve at start (MANASIGHT_MODEL).
-        tracking_uri: MLflow server whose champion replaces it (MLFLOW_TRACKING_URI), empty for none.
-        registered_name: of the model there (MANASIGHT_MODEL_NAME).
-        mlflow_page: MLflow's address for a browser, if it differs (MANASIGHT_MLFLOW_PAGE).
-        poll_seconds: between two questions to MLflow (MANASIGHT_POLL_SECONDS).
-        home: folder where the champion is kept for the next start (MANASIGHT_HOME).
+        previous: answered before it and stays loaded; None after a start.
+        started: on the monotonic clock.
+        images: that it has answered.
     """
 
-    model: Path = STARTER
-    tracking_uri: str = ""
-    registered_name: str = "manasight"
-    mlflow_page: str = ""
-    poll_seconds: float = 30.0
-    home: Path = Path(".manasight")
-
-    @classmethod
-    def from_environment(cls) -> "Settings":
-        """Read the environment once; an empty variable counts as not set."""
-        get = os.environ.get
-        return cls(
-            model=Path(get("MANASIGHT_MODEL") or cls.model),
-            tracking_uri=get("MLFLOW_TRACKING_URI") or "",
-            registered_name=get("MANASIGHT_MODEL_NAME") or cls.registered_name,
-            mlflow_page=get("MANASIGHT_MLFLOW_PAGE") or "",
-            poll_seconds=_seconds("MANASIGHT_POLL_SECONDS", cls.poll_seconds),
-            home=Path(get("MANASIGHT_HOME") or cls.home),
-        )
-
-
-def _seconds(name: str, default: float) -> float:
-    """A variable's number of seconds.
-
-    Raises:
-        SystemExit: with a sentence, if it is none.
-    """
-    text = os.environ.get(name) or str(default)
-    try:
-        if (seconds := float(text)) > 0 and math.isfinite(seconds):
-            return seconds
-    except ValueError:
-        pass
-    raise SystemExit(f"{name} must be a number of seconds above 0, not '{text}'")
+    previous: Served | None
+    started: float
+    images: int = 0
 
 
 class Serving:
-    """Holds the model in use, and follows the registry in a background thread.
+    """Holds the model in use, follows the registry in a background thread, and goes back when a model fails.
 
     `served` is replaced as a whole, and who predicts holds on to what it read: a swap never mixes two models.
     """
@@ -115,9 +103,17 @@ class Serving:
         self.note = ""  # what the last look at the registry found, if it was not the champion in use
         self.trouble = False  # whether somebody should look at it
         self.swaps = 0  # champions taken over since the start
-        self.batcher = Batcher()
-        self._refused: dict[tuple[str, int], str] = {}
+        self.refusals = 0  # models refused since the start, in their check or afterwards
+        self.rollbacks = 0  # models withdrawn since the start
+        self.batcher = Batcher(succeeded=self._succeeded, failed=self._failed)
+        self.watchdog = Watchdog(self._probe, lambda: self._last_success, settings.watchdog_seconds)
+        self.champions = Champions(self._kept_folder())
+        self._last_success = -math.inf
+        self._failures = 0  # in a row
+        self._trial: _Trial | None = None
+        self._swapping = threading.Lock()
         self._checking = threading.Lock()
+        self._looked = time.monotonic()
         self._stop = threading.Event()
         self._watcher: threading.Thread | None = None
         self.registry: Registry | None = None
@@ -129,14 +125,24 @@ class Serving:
 
     def start(self) -> None:
         """Load the champion kept from last time, else the file; then follow the registry. Needs no network."""
-        self.served = self._read_kept() if self.registry else None
+        kept = self._read_kept() if self.registry else None
+        if kept:
+            self.champions.begin_trial(kept.model.sha256)
+            try:
+                self._predict_first(kept.model)
+                self.served, self._trial = kept, _Trial(None, time.monotonic())
+            except ModelError as error:
+                log.warning("%s", error)
         if self.served is None:
             try:
-                path = self.settings.model
-                self.served = Served(Model.from_file(path), card=_read_card(path.with_name("README.md")))
+                file = self._load_file()
+                self._predict_first(file.model)
+                self.served = file
             except ModelError as error:
                 self.problem = str(error)
+                self.refusals += 1
                 log.error("%s", error)
+        self.watchdog.start()
         if self.registry:
             self._watcher = threading.Thread(target=self._watch, name="manasight-registry", daemon=True)
             self._watcher.start()
@@ -144,7 +150,10 @@ class Serving:
     def stop(self) -> None:
         """End the background threads; what is being downloaded is dropped, what waits for a prediction gets it."""
         self._stop.set()
+        self.watchdog.stop()
         self.batcher.stop()
+        if self._trial:
+            self.champions.end_trial()
 
     def current(self) -> Served:
         """The model in use; hold on to it for everything that belongs to one answer.
@@ -157,7 +166,10 @@ class Serving:
         return self.served
 
     def submit(self, served: Served, image: np.ndarray) -> Future[Prediction]:
-        """Queue an image for a model: uint8 RGB pixels `[height, width, 3]` of its input size."""
+        """Queue an image for a model: uint8 RGB pixels `[height, width, 3]` of its input size.
+
+        The answer raises PredictionError if the model fails.
+        """
         return self.batcher.submit(served.model, image)
 
     def check(self) -> bool:
@@ -169,20 +181,22 @@ class Serving:
                 return self._follow(self.registry)
             except RegistryError as error:
                 self._report(str(error))
-                return False
+            except Exception:
+                # Whatever a server answers: the thread and the page that ask go on with the model they have.
+                log.exception("checking the registry failed")
+                self._report("The registry's answer could not be understood; see the log.")
+            return False
 
     def _watch(self) -> None:
         while not self._stop.is_set():
-            try:
-                self.check()
-            except Exception:
-                # The thread has to outlive whatever a server answers; the page keeps the model it has.
-                log.exception("checking the registry failed")
-                self._report("The registry's answer could not be understood; see the log.")
+            self._looked = time.monotonic()
+            self.check()
             self._stop.wait(self.settings.poll_seconds)
 
     def _report(self, note: str, *, trouble: bool = True) -> None:
         self.note, self.trouble = note, trouble
+
+    # Taking over a champion
 
     def _follow(self, registry: Registry) -> bool:
         champion = registry.champion()
@@ -191,35 +205,148 @@ class Serving:
             note = f"MLflow has no version of “{registry.name}” with the alias “{ALIAS}”."
             self._report(note, trouble=current is not None)  # a new system has none yet; here one is gone
             return False
-        key = (champion.version, champion.created)
-        if current and (current.version, current.created) == key:
+        if current and (current.version, current.created) == (champion.version, champion.created):
             self._report("", trouble=False)
             return False
-        if key not in self._refused:
+        refusal = self.champions.refused(champion.version, champion.created)
+        if refusal is None and champion.sha256:
+            refusal = self.champions.refused(sha256=champion.sha256)
+        if refusal is None:
             champion = replace(champion, run_url=registry.run_url(champion.run_id))
-            data = registry.download(champion)
+            digest = ""
             try:
-                model = self._verify(data, champion)
-            except ModelError as error:
-                self._refused[key] = f"Version {champion.version} was refused: {error}"
-                log.warning("%s", self._refused[key])
+                data = registry.download(champion)
+                digest = hashlib.sha256(data).hexdigest()
+                model = self._verify(data, digest, champion)
+            except RegistryError:
+                raise
+            except Exception as error:  # whatever a file makes any library raise: it is not tried again
+                temporary = isinstance(error, TemporaryModelError | MemoryError | OSError)
+                sentence = str(error) if isinstance(error, ModelError) else reason(error)
+                refusal = self._refuse(champion, digest, f"refused: {sentence}", temporary=temporary)
             else:
-                self.served = Served(model, champion)
-                self.swaps += 1
-                self.problem = ""
-                self._report("", trouble=False)
-                log.info("now serving %s version %s", champion.name, champion.version)
-                self._keep(data, champion)
+                self._take_over(data, Served(model, champion))
                 return True
-        self._report(self._refused[key])
+        self._report(refusal.reason)
         return False
 
-    def _verify(self, data: bytes, champion: Champion) -> Model:
-        """Raises ModelError unless the bytes are the registered ones and a model that answers."""
-        digest = hashlib.sha256(data).hexdigest()
+    def _verify(self, data: bytes, digest: str, champion: Champion) -> Model:
+        """Raises ModelError unless the bytes are the registered ones, pass the check and answer once here."""
         if champion.sha256 and champion.sha256 != digest:
-            raise ModelError(f"its file has the checksum {digest[:12]}…, registered was {champion.sha256[:12]}…")
-        return Model(data, f"{champion.name} version {champion.version}")
+            raise TemporaryModelError(
+                f"its file has the checksum {digest[:12]}…, registered was {champion.sha256[:12]}…"
+            )
+        if refusal := self.champions.refused(sha256=digest):
+            raise ModelError(refusal.reason)
+        model = Model(data, f"{champion.name} version {champion.version}")
+        self._predict_first(model)
+        return model
+
+    def _predict_first(self, model: Model) -> None:
+        """One prediction through the queue, which also makes the first one of a user as fast as the others.
+
+        Raises:
+            TemporaryModelError: if it fails.
+        """
+        try:
+            self.batcher.submit(model, _drawn(model)).result(FIRST_SECONDS)
+        except PredictionError as error:
+            raise TemporaryModelError(f"the first prediction of {model.name} failed: {error.why}") from error
+        except TimeoutError as error:
+            raise TemporaryModelError(f"{model.name} made no prediction within {FIRST_SECONDS:.0f} s") from error
+
+    def _take_over(self, data: bytes, served: Served) -> None:
+        if served.champion is None:
+            raise ValueError("only champions are taken over")
+        self.champions.begin_trial(served.model.sha256)
+        with self._swapping:
+            # One that has not proved itself is not what one would go back to.
+            previous = self._trial.previous if self._trial and self._trial.previous else self.served
+            self.served, self._failures = served, 0
+            self._trial = _Trial(previous, time.monotonic())
+            self.swaps += 1
+            self.problem = ""
+        self._report("", trouble=False)
+        log.info("now serving %s version %s", served.champion.name, served.champion.version)
+        self.champions.keep(data, served.champion, served.model.report)
+
+    def _refuse(self, champion: Champion, digest: str, why: str, *, temporary: bool) -> Refusal:
+        self.refusals += 1
+        sentence = f"Version {champion.version} was {why}"
+        log.warning("%s", sentence)
+        return self.champions.refuse(champion, digest, sentence, temporary=temporary)
+
+    # What becomes of the model in use
+
+    def _succeeded(self, model: Model, images: int) -> None:
+        """A batch was answered."""
+        self._last_success = time.monotonic()
+        served, trial = self.served, self._trial
+        if served is None or served.model is not model:
+            return
+        self._failures = 0
+        if trial is None:
+            return
+        trial.images += images
+        if trial.images >= PROVEN_IMAGES or self._last_success - trial.started >= PROVEN_SECONDS:
+            self._trial = None  # and with it the model before
+            self.champions.end_trial()
+
+    def _failed(self, model: Model, why: str, overdue: bool) -> None:
+        """A batch failed: go back to the last good model if this one is new, or fails again and again."""
+        with self._swapping:
+            served = self.served
+            if served is None or served.model is not model:
+                return
+            self._last_success = -math.inf
+            self.watchdog.wake()
+            self._failures += 2 if overdue else 1
+            if self._trial is None and self._failures < MAX_FAILURES:
+                return
+            fallback = self._fallback(model)
+            if fallback is None:
+                return
+            if served.champion:
+                self._refuse(served.champion, model.sha256, f"withdrawn: {why}", temporary=overdue)
+            model.withdrawn = why
+            self.served, self._trial, self._failures = fallback, None, 0
+            self.rollbacks += 1
+            self.champions.end_trial()
+            name = f"version {served.champion.version}" if served.champion else served.title
+            self._report(f"The model {name} was withdrawn: {why}. {fallback.title} answers again.")
+            log.error("%s", self.note)
+
+    def _fallback(self, failed: Model) -> Served | None:
+        """What answered before, or the newest kept champion, or the file of the start; None if all of them failed."""
+        if self._trial and self._trial.previous and not self._trial.previous.model.withdrawn:
+            return self._trial.previous
+        try:
+            if self.registry and (found := self.champions.read({failed.sha256})):
+                return Served(*found)
+            file = self._load_file()
+            return file if file.model.sha256 != failed.sha256 else None
+        except ModelError as error:
+            log.error("there is no model to go back to: %s", error)
+            return None
+
+    def _probe(self) -> Future[Prediction] | None:
+        """Queue the watchdog's image for the model in use."""
+        if self.registry and time.monotonic() - self._looked > self.settings.poll_seconds + MAX_LOOK_SECONDS:
+            self._report("The last question to MLflow has had no result for too long; restart the app.")
+        served = self.served
+        return self.batcher.submit(served.model, _drawn(served.model)) if served else None
+
+    # What is on disk
+
+    def _load_file(self) -> Served:
+        """The file that the app was started with.
+
+        Raises:
+            ModelError: if it cannot be read or does not pass the check.
+        """
+        path = self.settings.model
+        report = STARTER_REPORT if path.resolve() == STARTER else None
+        return Served(Model.from_file(path, report), card=_read_card(path.with_name("README.md")))
 
     def _kept_folder(self) -> Path:
         """One folder per registered model, so that two servers never serve each other's champions."""
@@ -227,33 +354,21 @@ class Serving:
         key = hashlib.sha256(f"{settings.tracking_uri}\n{settings.registered_name}".encode()).hexdigest()[:16]
         return settings.home / "app" / key
 
-    def _keep(self, data: bytes, champion: Champion) -> None:
-        """Write the champion to disk for the next start; a folder that cannot be written to is no error."""
-        folder = self._kept_folder()
-        digest = hashlib.sha256(data).hexdigest()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _replace(folder / f"{digest}.onnx", data)
-            # The description names its file: whoever reads one sees the other whole, also if this process dies now.
-            _replace(folder / "champion.json", json.dumps({**champion.as_json(), "sha256": digest}).encode())
-            for old in folder.glob("*.onnx"):
-                if old.stem != digest:
-                    old.unlink(missing_ok=True)
-        except OSError as error:
-            log.info("the champion is not kept for the next start: %s", error)
-
     def _read_kept(self) -> Served | None:
-        """The champion that was kept, or None if there is none or it is damaged."""
-        folder = self._kept_folder()
-        try:
-            champion = Champion(**json.loads((folder / "champion.json").read_text(encoding="utf-8")))
-            data = (folder / f"{champion.sha256}.onnx").read_bytes()
-            return Served(self._verify(data, champion), champion)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, TypeError, ModelError) as error:
-            log.warning("the kept champion in %s cannot be used: %s", folder, error)
-            return None
+        """The champion that was kept, or None if there is none, it is damaged, or the app ended with it repeatedly."""
+        found = self.champions.read()
+        if found and self.champions.trials(found[0].sha256) >= MAX_TRIALS:
+            model, champion = found
+            why = f"withdrawn: the app ended {MAX_TRIALS} times before it had proved itself"
+            self._report(self._refuse(champion, model.sha256, why, temporary=True).reason)
+            found = self.champions.read({model.sha256})
+        return Served(*found) if found else None
+
+
+def _drawn(model: Model) -> np.ndarray:
+    """A slope from black to white of the model's input size."""
+    height, width = model.input_size
+    return np.linspace(0, 255, height * width * 3).astype(np.uint8).reshape(height, width, 3)
 
 
 def _read_card(path: Path) -> str:
@@ -262,13 +377,6 @@ def _read_card(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return ""
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file so that nobody ever sees a part of it."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_bytes(data)
-    temporary.replace(path)
 
 
 @functools.cache
