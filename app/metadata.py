@@ -85,7 +85,7 @@ def read_metadata(properties: Mapping[str, str], name: str) -> dict[str, Any]:
     return found
 
 
-def test_f1(metrics: Mapping[str, Any]) -> float | None:
+def macro_f1(metrics: Mapping[str, Any]) -> float | None:
     """Macro F1 on the test split as the trainer measured it, or None where the metrics do not say."""
     test = metrics.get("test")
     value = test.get("macro_f1") if isinstance(test, Mapping) else None

@@ -92,7 +92,7 @@ class Model:
     @property
     def test_f1(self) -> float | None:
         """Macro F1 on the test split as the trainer measured it, or None where the file does not say."""
-        return metadata.test_f1(self.metrics)
+        return metadata.macro_f1(self.metrics)
 
     def predict(self, images: np.ndarray, options: ort.RunOptions | None = None) -> list[Prediction]:
         """Run the model on uint8 `[N, height, width, 3]` RGB images of its own input size; one prediction per image.

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from app.metadata import MAX_EDGE, ModelError, TemporaryModelError, read_metadata, test_f1
+from app.metadata import MAX_EDGE, ModelError, TemporaryModelError, macro_f1, read_metadata
 from app.onnx_wire import walk
 from app.session import cpu_limit, open_session, reason, run
 
@@ -102,7 +102,7 @@ def _encode(metadata: dict[str, Any], name: str) -> None:
     try:
         json.dumps(metadata, ensure_ascii=False, allow_nan=False).encode("utf-8")
         html.escape("".join(metadata["classes"])).encode("utf-8")
-        score = test_f1(metadata.get("metrics") or {})
+        score = macro_f1(metadata.get("metrics") or {})
         if score is not None:
             f"{score:.3f}".encode()
     except (ValueError, OverflowError, RecursionError) as error:

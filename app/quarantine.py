@@ -28,7 +28,7 @@ SECONDS = 60
 # A verdict is a few hundred bytes.
 MAX_ANSWER = 64 * 1024
 # Kept free: for the check's own process, and for what users send meanwhile.
-RESERVE = 160 * 1024**2
+RESERVE = 128 * 1024**2
 # Where nothing says how much memory there is.
 UNKNOWN_MEMORY = 2 * 1024**3
 # What the check's process needs of the environment; no address, no password.

@@ -34,8 +34,9 @@ STARTER_REPORT = Report(memory=0, seconds=0.1)
 
 # A new champion has proved itself after this many images or seconds; until then one failure is enough to withdraw it.
 PROVEN_IMAGES, PROVEN_SECONDS = 200, 600.0
-# Failed batches in a row that withdraw a model after that; one that hangs counts twice.
+# What withdraws a model after that: failed batches in a row, or two that hang within these seconds.
 MAX_FAILURES = 3
+OVERDUE_SECONDS = 3600.0
 # For the first prediction of a new champion, which waits behind others.
 FIRST_SECONDS = 60.0
 # Beyond the usual time between two looks at the registry: a download and a check take minutes at most.
@@ -110,6 +111,7 @@ class Serving:
         self.champions = Champions(self._kept_folder())
         self._last_success = -math.inf
         self._failures = 0  # in a row
+        self._overdue = -math.inf  # when a batch last took too long
         self._trial: _Trial | None = None
         self._swapping = threading.Lock()
         self._checking = threading.Lock()
@@ -260,10 +262,8 @@ class Serving:
             raise ValueError("only champions are taken over")
         self.champions.begin_trial(served.model.sha256)
         with self._swapping:
-            # One that has not proved itself is not what one would go back to.
-            previous = self._trial.previous if self._trial and self._trial.previous else self.served
-            self.served, self._failures = served, 0
-            self._trial = _Trial(previous, time.monotonic())
+            self._trial = _Trial(self.served, time.monotonic())
+            self.served, self._failures, self._overdue = served, 0, -math.inf
             self.swaps += 1
             self.problem = ""
         self._report("", trouble=False)
@@ -300,8 +300,10 @@ class Serving:
                 return
             self._last_success = -math.inf
             self.watchdog.wake()
-            self._failures += 2 if overdue else 1
-            if self._trial is None and self._failures < MAX_FAILURES:
+            self._failures += 1
+            again = overdue and time.monotonic() - self._overdue < OVERDUE_SECONDS
+            self._overdue = time.monotonic() if overdue else self._overdue
+            if self._trial is None and self._failures < MAX_FAILURES and not again:
                 return
             fallback = self._fallback(model)
             if fallback is None:
@@ -309,7 +311,7 @@ class Serving:
             if served.champion:
                 self._refuse(served.champion, model.sha256, f"withdrawn: {why}", temporary=overdue)
             model.withdrawn = why
-            self.served, self._trial, self._failures = fallback, None, 0
+            self.served, self._trial, self._failures, self._overdue = fallback, None, 0, -math.inf
             self.rollbacks += 1
             self.champions.end_trial()
             name = f"version {served.champion.version}" if served.champion else served.title

@@ -37,7 +37,8 @@ COPY --from=starter /out /opt/manasight
 COPY --from=code /out /opt/manasight
 COPY --from=code --chown=10001:10001 /state /state
 USER 10001:10001
-ENV ORT_DISABLE_TELEMETRY=1
+ENV ORT_DISABLE_TELEMETRY=1 \
+    MANASIGHT_HOME=/state
 EXPOSE 8501
 # Streamlit stops at SIGTERM; Python is PID 1, so the signal reaches it.
 CMD ["python3", "-m", "streamlit", "run", "app/main.py", "--server.address=0.0.0.0", "--server.port=8501"]

@@ -174,6 +174,7 @@ class StandInRegistry:
         """Nothing is published yet."""
         self.version = 0
         self.files: dict[str, bytes] = {}
+        self.downloads: list[str] = []  # versions, in order
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -184,6 +185,7 @@ class StandInRegistry:
                 query = {key: values[0] for key, values in parse_qs(parts.query).items()}
                 if parts.path == "/model-versions/get-artifact":
                     status, body = 200, outer.files[query["version"]]
+                    outer.downloads.append(query["version"])
                 elif parts.path == "/api/2.0/mlflow/registered-models/alias" and outer.version:
                     version = {"version": str(outer.version), "creation_timestamp": outer.version, "tags": []}
                     status, body = 200, json.dumps({"model_version": version}).encode()

@@ -4,9 +4,11 @@ import threading
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
-from app.inference import Batcher
+from app import inference
+from app.inference import Batcher, PredictionError
 from app.model import Model, Prediction
 
 RED = np.zeros((24, 16, 3), np.uint8)
@@ -22,12 +24,18 @@ class HeldModel(Model):
         self.go = threading.Event()
         self.entered = threading.Event()
         self.sizes: list[int] = []
+        self.poison: np.ndarray | None = None  # an image that it fails on
+        self.ends = True  # whether it can be ended
 
-    def predict(self, images: np.ndarray) -> list[Prediction]:
+    def predict(self, images: np.ndarray, options: ort.RunOptions | None = None) -> list[Prediction]:
         self.sizes.append(len(images))
         self.entered.set()
-        assert self.go.wait(30)
-        return super().predict(images)
+        while not self.go.wait(0.05):
+            if self.ends and options and options.terminate:
+                raise RuntimeError("terminated")
+        if self.poison is not None and any((image == self.poison).all() for image in images):
+            raise RuntimeError("poison")
+        return super().predict(images, options)
 
 
 @pytest.fixture
@@ -82,14 +90,65 @@ def test_a_cancelled_answer_is_not_computed(batcher: Batcher, held: HeldModel) -
     assert held.sizes == [1, 1]
 
 
-def test_a_failure_reaches_who_asked_and_nobody_else(batcher: Batcher, tiny_model: Callable) -> None:
+def test_an_image_of_another_size_is_refused(batcher: Batcher, tiny_model: Callable) -> None:
     model = Model(tiny_model(), "tiny")
 
-    broken = batcher.submit(model, np.zeros((1, 1, 3), np.uint8))
-    with pytest.raises(Exception, match="INVALID_ARGUMENT"):
-        broken.result(10)
+    with pytest.raises(ValueError, match="the model takes"):
+        batcher.submit(model, np.zeros((1, 1, 3), np.uint8))
 
     assert model.labels(batcher.submit(model, RED).result(10).probabilities) == ["red"]
+
+
+def test_only_the_image_that_makes_a_batch_fail_has_no_answer(held: HeldModel) -> None:
+    failures: list[str] = []
+    batcher = Batcher(max_batch=4, failed=lambda _model, why, _overdue: failures.append(why))
+    held.poison = BLUE
+    first = batcher.submit(held, RED)
+    assert held.entered.wait(10)
+    answers = [batcher.submit(held, image) for image in (RED, BLUE, RED)]
+    held.go.set()
+
+    assert [held.labels(answers[index].result(10).probabilities) for index in (0, 2)] == [["red"], ["red"]]
+    with pytest.raises(PredictionError, match="the app's log says why"):
+        answers[1].result(10)
+    assert first.result(10)
+    assert failures == ["it failed on 3 images: poison", "it failed on an image: poison"]
+    batcher.stop()
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["ends when asked", "does not end"])
+def test_a_batch_that_hangs_is_given_up_and_the_next_is_answered(
+    monkeypatch: pytest.MonkeyPatch, held: HeldModel, ends: bool
+) -> None:
+    monkeypatch.setattr(inference, "TERMINATE_SECONDS", 0.5)
+    overdue: list[bool] = []
+    batcher = Batcher(failed=lambda _model, _why, late: overdue.append(late))
+    held.ends, held.batch_seconds = ends, 0.5
+    hanging = batcher.submit(held, RED)
+    assert held.entered.wait(10)
+    other = batcher.submit(held, BLUE)
+
+    with pytest.raises(PredictionError) as caught:
+        hanging.result(10)
+
+    held.go.set()
+    assert "it took longer than" in caught.value.why
+    assert ("could not be ended" in caught.value.why) != ends
+    assert held.labels(other.result(10).probabilities) == ["blue"]
+    assert overdue == [True]
+    batcher.stop()
+
+
+def test_what_waits_for_a_withdrawn_model_is_not_predicted(batcher: Batcher, held: HeldModel) -> None:
+    batcher.submit(held, RED)
+    assert held.entered.wait(10)
+    waiting = batcher.submit(held, RED)
+    held.withdrawn = "it failed"
+    held.go.set()
+
+    with pytest.raises(PredictionError, match="withdrawn"):
+        waiting.result(10)
+    assert held.sizes == [1]
 
 
 def test_stopping_answers_what_waits(held: HeldModel) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app import model as app_model
-from app.model import Model, ModelError, cpu_limit
+from app import session
+from app.model import Model, ModelError
 from app.serving import Serving, Settings
 
 
@@ -61,7 +61,7 @@ def test_thresholds_come_from_the_file_and_shift_together(tiny_model: Callable) 
         ({"git_commit": ["a"]}, "manasight.git_commit must be a text"),
         ({"metrics": [1, 2]}, "manasight.metrics must be an object"),
         ({"input_size": [200000, 200000]}, "at most 2048 pixels"),
-        ({"input_size": [32, 20]}, "fails on two test images of 32×20"),
+        ({"input_size": [32, 20]}, "fails on a test image of 32×20"),
         ({"classes": ["red", "green"], "thresholds": [0.5, 0.5]}, "probabilities where"),
     ],
 )
@@ -115,11 +115,11 @@ def test_portrait_stays_portrait(tiny_model: Callable, tmp_path: Path) -> None:
 
 
 def test_threads_follow_the_control_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app_model.os, "sched_getaffinity", lambda _pid: set(range(64)))
+    monkeypatch.setattr(session.os, "sched_getaffinity", lambda _pid: set(range(64)))
     limits = iter(["200000 100000\n", "50000 100000\n", "max 100000\n"])
     monkeypatch.setattr(Path, "read_text", lambda *_args, **_kwargs: next(limits))
 
-    assert [cpu_limit(), cpu_limit(), cpu_limit()] == [2, 1, 64]
+    assert [session.cpu_limit(), session.cpu_limit(), session.cpu_limit()] == [2, 1, 64]
 
 
 def test_the_app_imports_neither_torch_nor_the_trainer() -> None:
