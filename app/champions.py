@@ -64,14 +64,26 @@ class Champions:
         self._write(f"{digest}.onnx", data)
         self._write_entries(entries[:2])
 
-    def read(self, skip: set[str] | frozenset[str] = frozenset()) -> tuple[Model, Champion] | None:
-        """The newest champion that is neither refused nor among the digests to skip; None without a usable one."""
+    def read(self, skip: str = "", *, trial: bool = False) -> tuple[Model, Champion] | None:
+        """The newest champion that can be used; None without one.
+
+        Args:
+            skip: digest of one that is left out, as are refused ones.
+            trial: note that it is on trial before it is loaded, and leave out one with which the app ended repeatedly.
+        """
         for entry in self._entries():
             digest = entry["champion"]["sha256"]
-            if digest in skip or self.refused(sha256=digest):
+            if digest == skip or self.refused(sha256=digest):
                 continue
             try:
                 champion = Champion(**entry["champion"])
+                if trial and self.trials(digest) >= MAX_TRIALS:
+                    why = f"withdrawn: the app ended {MAX_TRIALS} times before it had proved itself"
+                    self.refuse(champion, digest, f"Version {champion.version} was {why}", temporary=True)
+                    log.error("version %s was %s", champion.version, why)
+                    continue
+                if trial:
+                    self.begin_trial(digest)
                 data = (self.folder / f"{digest}.onnx").read_bytes()
                 if hashlib.sha256(data).hexdigest() != digest:
                     raise ModelError("its file is damaged")

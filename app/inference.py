@@ -152,9 +152,9 @@ class Batcher:
         if running.abandoned:
             return False
         if failure is None:
-            self._succeeded(model, len(batch))
             for waiting, prediction in zip(batch, predictions, strict=True):
                 waiting.answer.set_result(prediction)
+            self._succeeded(model, len(batch))
             return True
         why = _too_slow(running) if running.overdue else f"it failed on {_count(batch)}: {reason(failure)}"
         self._report(model, why, running.overdue, failure)
@@ -166,6 +166,9 @@ class Batcher:
     def _watch(self) -> None:
         """Count each batch's seconds, in steps that a paused or busy machine does not count, and end what hangs."""
         while not self._stopped.wait(WATCH_SECONDS):
+            if not self._thread.is_alive() and not self._stopped.is_set():
+                log.error("the thread that predicts has ended; another one is started")
+                self._start()
             running = self._running
             if running is None:
                 continue

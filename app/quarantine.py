@@ -99,15 +99,18 @@ def _run(data: bytes, name: str, seconds: int) -> bytes:
     environment = {key: os.environ[key] for key in ENVIRONMENT if key in os.environ}
     # One arena: each thread's own would count against the limit without being used.
     environment |= {"ORT_DISABLE_TELEMETRY": "1", "MALLOC_ARENA_MAX": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    process = subprocess.Popen(  # noqa: S603  # this interpreter and a file of this package
-        [sys.executable, "-B", str(CHECK), json.dumps(arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-        env=environment,
-        start_new_session=True,
-    )
+    try:
+        process = subprocess.Popen(  # noqa: S603  # this interpreter and a file of this package
+            [sys.executable, "-B", str(CHECK), json.dumps(arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env=environment,
+            start_new_session=True,
+        )
+    except OSError as error:  # too many processes, too little memory
+        raise TemporaryModelError(f"{name} could not be checked: {error.strerror or error}") from error
     if process.stdin is None or process.stdout is None:
         raise TemporaryModelError(f"{name} could not be checked")
     threading.Thread(target=_feed, args=(process.stdin, data), daemon=True).start()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.champions import MAX_TRIALS, Champions, Refusal
+from app.champions import Champions, Refusal
 from app.inference import Batcher, PredictionError
 from app.metadata import TemporaryModelError
 from app.model import Model, ModelError, Prediction
@@ -127,9 +127,9 @@ class Serving:
 
     def start(self) -> None:
         """Load the champion kept from last time, else the file; then follow the registry. Needs no network."""
-        kept = self._read_kept() if self.registry else None
-        if kept:
-            self.champions.begin_trial(kept.model.sha256)
+        found = self.champions.read(trial=True) if self.registry else None
+        if found:
+            kept = Served(*found)
             try:
                 self._predict_first(kept.model)
                 self.served, self._trial = kept, _Trial(None, time.monotonic())
@@ -323,7 +323,7 @@ class Serving:
         if self._trial and self._trial.previous and not self._trial.previous.model.withdrawn:
             return self._trial.previous
         try:
-            if self.registry and (found := self.champions.read({failed.sha256})):
+            if self.registry and (found := self.champions.read(failed.sha256)):
                 return Served(*found)
             file = self._load_file()
             return file if file.model.sha256 != failed.sha256 else None
@@ -355,16 +355,6 @@ class Serving:
         settings = self.settings
         key = hashlib.sha256(f"{settings.tracking_uri}\n{settings.registered_name}".encode()).hexdigest()[:16]
         return settings.home / "app" / key
-
-    def _read_kept(self) -> Served | None:
-        """The champion that was kept, or None if there is none, it is damaged, or the app ended with it repeatedly."""
-        found = self.champions.read()
-        if found and self.champions.trials(found[0].sha256) >= MAX_TRIALS:
-            model, champion = found
-            why = f"withdrawn: the app ended {MAX_TRIALS} times before it had proved itself"
-            self._report(self._refuse(champion, model.sha256, why, temporary=True).reason)
-            found = self.champions.read({model.sha256})
-        return Served(*found) if found else None
 
 
 def _drawn(model: Model) -> np.ndarray:

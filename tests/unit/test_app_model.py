@@ -1,5 +1,6 @@
 """The app's reader of model.onnx: what it accepts, what it refuses, and what it answers."""
 
+import io
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,8 +11,10 @@ import pytest
 from PIL import Image
 
 from app import session
+from app.decoding import decoders, pixels
 from app.model import Model, ModelError
 from app.serving import Serving, Settings
+from contract.decoding import Wanted
 
 
 def test_the_file_says_what_it_is(tiny_model: Callable) -> None:
@@ -106,7 +109,11 @@ def test_portrait_stays_portrait(tiny_model: Callable, tmp_path: Path) -> None:
     card = Image.new("RGB", (200, 280), "blue")
     card.paste("red", (0, 0, 200, 140))
 
-    prediction = serving.submit(serving.current(), card).result(30)
+    buffer = io.BytesIO()
+    card.save(buffer, "PNG")
+
+    decoded = decoders.decode(buffer.getvalue(), Wanted(size=(28, 20)))
+    prediction = serving.submit(serving.current(), pixels(decoded, (28, 20))).result(30)
 
     red = prediction.activation_maps[0]
     assert red.shape == (7, 5)

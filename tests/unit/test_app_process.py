@@ -14,11 +14,10 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import jsonschema
-import numpy as np
-import onnx
 import psutil
 import pytest
 import requests
+from hostile_models import failing_on
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -269,36 +268,18 @@ def test_counters_follow_the_requests(app: str) -> None:
     assert after["manasight_model_ready"] == 1
 
 
-@pytest.fixture
-def brittle_file(tiny_model: Callable, tmp_path: Path) -> Path:
-    """A model that answers everything but a wholly white picture."""
-    model = onnx.load_from_string(tiny_model())
-    helper, graph = onnx.helper, model.graph
-    next(node for node in graph.node if node.op_type == "Sigmoid").output[0] = "answered"
-    graph.node.extend(
-        [
-            helper.make_node("ReduceMin", ["scaled"], ["darkest"], keepdims=0),
-            helper.make_node("Cast", ["darkest"], ["place"], to=onnx.TensorProto.INT64),
-            helper.make_node("Gather", ["only", "place"], ["nought"]),
-            helper.make_node("Add", ["answered", "nought"], ["probabilities"]),
-        ]
-    )
-    graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(1, np.float32), "only"))
-    path = tmp_path / "brittle.onnx"
-    path.write_bytes(model.SerializeToString())
-    return path
-
-
-def test_a_failure_is_one_sentence_and_counted(start_app: Callable, brittle_file: Path, tmp_path: Path) -> None:
+def test_a_failure_is_one_sentence_and_counted(start_app: Callable, tmp_path: Path) -> None:
     """Who watches the app is told to look at the share of 5xx."""
-    with start_app(tmp_path, MANASIGHT_MODEL=str(brittle_file)) as (url, _):
+    path = tmp_path / "brittle.onnx"
+    path.write_bytes(failing_on(7).SerializeToString())
+    with start_app(tmp_path, MANASIGHT_MODEL=str(path)) as (url, _):
         assert requests.post(f"{url}/api/predict", data=png("red"), timeout=30).status_code == 200
 
-        answer = requests.post(f"{url}/api/predict", data=png("white"), timeout=30)
+        answer = requests.post(f"{url}/api/predict", data=png("#070707"), timeout=30)
 
         matches(url, answer, "/api/predict", "post")
-        assert (answer.status_code, answer.json()) == (500, {"error": "The prediction failed; the app's log says why."})
-        assert 'manasight_requests_total{status="500"} 1' in requests.get(f"{url}/metrics", timeout=10).text
+        assert (answer.status_code, answer.json()) == (503, {"error": "The prediction failed; the app's log says why."})
+        assert 'manasight_requests_total{status="503"} 1' in requests.get(f"{url}/metrics", timeout=10).text
         assert "Traceback" in (tmp_path / "app.log").read_text()
 
 
