@@ -208,6 +208,7 @@ def test_a_champion_with_which_the_app_keeps_ending_is_left_out(
 
     later = Serving(settings)
     later.start()
+    later.check()
     assert later.current().champion is None
     assert "the app ended 3 times" in later.note
     later.stop()
