@@ -29,12 +29,13 @@ class PredictionError(ModelError):
 
     Attributes:
         why: what went wrong, for the log and the page.
+        withdrawn: whether another model answers from now on.
     """
 
-    def __init__(self, sentence: str, why: str) -> None:
+    def __init__(self, sentence: str, why: str, *, withdrawn: bool = False) -> None:
         """What is said in public, and the reason."""
         super().__init__(sentence)
-        self.why = why
+        self.why, self.withdrawn = why, withdrawn
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,7 @@ def _refuse(batch: list[_Waiting], model: Model, why: str) -> None:
     if model.withdrawn:
         sentence = "The model was withdrawn because it failed; try again."
     for waiting in batch:
-        waiting.answer.set_exception(PredictionError(sentence, why))
+        waiting.answer.set_exception(PredictionError(sentence, why, withdrawn=bool(model.withdrawn)))
 
 
 def _too_slow(running: _Running) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from app.inference import PredictionError
 from app.metadata import printable
 from app.model import ModelError
 
@@ -86,14 +87,27 @@ class Watchdog:
         if not self._problem and started - self._succeeded() < self.seconds:
             return ""
         try:
+            return self._predict_now(started)
+        except PredictionError as error:
+            if not error.withdrawn:
+                return str(error)
+        except ModelError as error:
+            return str(error)
+        try:
+            return self._predict_now(started)  # with the model that took over
+        except ModelError as error:
+            return str(error)
+
+    def _predict_now(self, started: float) -> str:
+        try:
             waiting = self._predict()
             if waiting is not None:
                 waiting.result(ANSWER_SECONDS)
         except TimeoutError:
             if self._succeeded() < started:  # else it only has to wait behind others
                 return f"No prediction was made within {ANSWER_SECONDS:.0f} seconds."
-        except ModelError as error:
-            return str(error)
+        except ModelError:
+            raise
         except Exception as error:
             log.exception("the watchdog's prediction failed")
             return f"The app's own prediction failed: {printable(str(error)) or type(error).__name__}"

@@ -45,6 +45,14 @@ def test_a_failing_prediction_is_a_problem_until_one_succeeds() -> None:
     assert watchdog.look() == watchdog.problem == ""
 
 
+def test_a_model_that_was_withdrawn_meanwhile_is_not_a_problem() -> None:
+    withdrawn: Future = Future()
+    withdrawn.set_exception(PredictionError("It was withdrawn.", "why", withdrawn=True))
+    waiting = [withdrawn, answered()]
+
+    assert Watchdog(lambda: waiting.pop(0), never, 10).look() == ""
+
+
 def test_a_prediction_that_does_not_come_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app_watchdog, "ANSWER_SECONDS", 0.05)
 
