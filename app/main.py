@@ -54,13 +54,22 @@ def send_at_once() -> None:
                         found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
+def own_address() -> str:
+    """Where a browser on this machine finds the page."""
+    host = st.get_option("server.address") or "localhost"
+    if host in ("0.0.0.0", "::"):  # noqa: S104
+        host = "localhost"
+    scheme = "https" if st.get_option("server.sslCertFile") else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{st.get_option('server.port')}"
+
+
 @asynccontextmanager
 async def lifespan(_app: st.App) -> AsyncIterator[None]:
     """Load the model before the first request, say where the page is, and end the background thread with the server."""
     send_at_once()
     decoders.start()
     shared = await run_in_threadpool(serving)
-    print(f"Manasight: http://localhost:{st.get_option('server.port')}/{BASE}", flush=True)
+    print(f"Manasight: {own_address()}/{BASE}", flush=True)
     yield
     decoders.close()
     shared.stop()
