@@ -81,7 +81,7 @@ def send_at_once(transport: object) -> None:
 
 
 def ask_nobody_for_addresses() -> None:
-    """Keep Streamlit, when a page of another origin connects, from asking a public service for this machine's address."""
+    """Keep Streamlit from asking a public service for this machine's address when a page of another origin connects."""
     setattr(net_util, "get_external_ip", lambda: None)  # noqa: B010
     setattr(net_util, "get_internal_ip", lambda: None)  # noqa: B010
 
