@@ -233,13 +233,15 @@ class Connection(H11Protocol):
             connections.waiting.pop(self, None)
             self.since = None
             self.requests += 1
+            body = _BodyClock(receive)
             try:
-                await app(scope, _BodyClock(receive), send)
+                await app(scope, body, send)
             finally:
                 if self in connections.open and not self.transport.is_closing():
                     connections.waiting[self] = None
                     if self._lingers() or self.conn.trailing_data[0]:
-                        self.since = self.loop.time()
+                        # Whoever was too slow gets a second to read that; others may be in the middle of sending.
+                        self.since = self.loop.time() - (LINGER_SECONDS - 1 if body.is_late else 0)
 
         return run
 
@@ -251,7 +253,7 @@ class _BodyClock:
         self.receive = receive
         self.waited = 0.0
         self.received = 0
-        self.ended = False
+        self.ended = self.is_late = False
 
     async def __call__(self) -> Message:
         if self.ended:
@@ -263,6 +265,7 @@ class _BodyClock:
             async with asyncio.timeout(min(left, SILENT_SECONDS)):
                 message = await self.receive()
         except TimeoutError:
+            self.is_late = True
             if left <= SILENT_SECONDS:
                 sentence = f"The request's body arrives too slowly: less than {BYTES_PER_SECOND // 1024} KB a second."
             else:

@@ -42,9 +42,13 @@ class LimitAlike(logging.Filter):
 
 
 def limit_log() -> None:
-    """Put the limit on every handler there is; call it when all libraries have set theirs up."""
+    """Put the limit on every logger and handler there is; call it when all libraries have set theirs up.
+
+    On both: a filter of a logger does not see what its children log, and Streamlit replaces its handlers.
+    """
     limit = LimitAlike()
-    loggers = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict)]
-    for logger in [logging.root, *loggers]:
+    loggers = [logging.root, *(logging.getLogger(name) for name in list(logging.root.manager.loggerDict))]
+    for logger in loggers:
+        logger.addFilter(limit)
         for handler in logger.handlers:
             handler.addFilter(limit)
