@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 # `streamlit run` puts this folder on the path, not the one above it, where the package lies.
@@ -70,7 +71,10 @@ app = st.App(
     routes=[*api.routes(BASE), *downloads.routes(BASE)],
     middleware=[
         Middleware(SecurityHeaders, base=BASE, frame_ancestors=network().frame_ancestors),
-        Middleware(Gate, settings=network(), base=BASE),
+        # The name it listens on is one of its own.
+        Middleware(
+            Gate, settings=replace(network(), allowed_hosts=(*network().allowed_hosts, ADDRESS.lower())), base=BASE
+        ),
         Middleware(LimitUploads),
     ],
     exception_handlers={Exception: api.server_error},

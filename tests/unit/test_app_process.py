@@ -144,7 +144,7 @@ def test_a_heat_map_comes_as_a_picture_of_the_same_size(app: str) -> None:
         ({"data": b""}, 422, "The file is empty."),
         ({"data": b"x", "headers": {"Content-Type": "text/html"}}, 415, "this is text/html"),
         ({"json": {}}, 415, "this is application/json"),
-        ({"files": [("f", (f"{i}.png", b"x")) for i in range(40)]}, 413, "At most 32 pictures"),
+        ({"files": [("f", (f"{i}.png", b"x")) for i in range(40)]}, 413, "At most 32 images"),
         ({"data": {str(i): "x" for i in range(9)}, "files": {"f": b"x"}}, 422, "Too many fields"),
         ({"data": bytes(65 * 1024**2)}, 413, "At most 64 MB"),
         ({"data": b"x", "headers": {"Content-Type": "multipart/form-data"}}, 422, "Missing boundary"),
@@ -337,7 +337,7 @@ def test_an_upload_that_belongs_to_no_page_is_refused(app: str) -> None:
     answer = requests.put(f"{app}/_stcore/upload_file/nobody/1", files={"f": b"x"}, timeout=10)
 
     assert answer.status_code == 400
-    assert "No page of this visit is open here" in answer.text
+    assert "This visit has no page here" in answer.text
 
 
 def test_a_wrong_setting_is_one_sentence(tmp_path: Path) -> None:
