@@ -8,21 +8,27 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from typing import Any
 
 from PIL import Image
-from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from app.connections import connections
 from app.decoding import HEAT_MAP_EDGE, WORKERS, batch_of, decoders, pixels
+from app.forms import FormError, TooManyPartsError, boundary_of, read_files
 from app.images import ImageError, overlay
 from app.inference import PredictionError
 from app.limits import MB, REQUESTS_BYTES
 from app.model import ModelError, Prediction
 from app.openapi import document
+from app.routes import ROUTES
 from app.serving import Served, serving
+from app.shares import Shares, client_of_request
 from contract.decoding import Batch, Decoded, DecodingError, Wanted
 
 # One request: enough for a folder of scans, little enough that many at once fit in memory.
@@ -31,12 +37,15 @@ MAX_IMAGES = 32
 # Requests at once; further ones are told to come back instead of piling up in memory.
 MAX_REQUESTS = 64
 MAX_SECONDS = 60.0
-# Without a byte of a request's body: connections that send nothing must not keep the others out.
-MAX_SILENCE = 10.0
 # Bytes of all requests that are under way: each is held two or three times over until it is answered.
 MAX_HELD = REQUESTS_BYTES
+# Of one client: enough for its largest request, not enough to keep all others out.
+MAX_HELD_BY_CLIENT = max(MAX_BODY, MAX_HELD * 3 // 4)
+# Types of a body that is one image: unnamed, or named by curl's --data-binary, by S3, or as nothing in particular.
+RAW_TYPES = ("", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded")
+MAX_SHOWN = 100  # characters of a client's own words in an answer
 
-# Without its temporary files, for the page's uploads too: nothing that is sent here reaches a disk.
+# Without its temporary files, for the page's uploads: nothing that is sent here reaches a disk.
 MultiPartParser.spool_max_size = sys.maxsize
 
 # The buckets of Prometheus's histogram of request times, in seconds.
@@ -57,7 +66,7 @@ class Counters:
 
     def __init__(self) -> None:
         """Everything starts at zero."""
-        self.active = self.held = 0
+        self.active = self.working = self.held = 0
         self.statuses: Counter[int] = Counter()
         self.images: Counter[str] = Counter()
         self.buckets = [0] * len(BUCKETS)
@@ -74,6 +83,7 @@ class Counters:
 counters = Counters()
 # Heat maps are drawn here; they are small, and made of pixels, not of what was sent.
 drawing = ThreadPoolExecutor(WORKERS, thread_name_prefix="manasight-draw")
+shares = Shares()
 log = logging.getLogger("manasight")
 logging.getLogger("python_multipart").setLevel(logging.ERROR)  # the sender is told; the log need not be
 
@@ -116,19 +126,25 @@ async def predict(request: Request) -> Response:
     """Labels and probabilities of the pictures in the request, or with `?heatmap=label` the heat map of one as PNG."""
     started = time.perf_counter()
     counters.active += 1
-    request.state.held = 0
+    client = client_of_request(request)
+    request.state.held, working = 0, False
     try:
+        _require_room(client)  # before the body is sent
+        served = serving().current()
+        async with _seconds_for_body():
+            images = await _read_images(request)
+        _require_room(client)
+        # Only now: requests that drip in must not take the places of those that are there.
+        working = True
+        counters.working += 1
+        shares.begin(client)
         async with asyncio.timeout(MAX_SECONDS):
-            if counters.active > MAX_REQUESTS:
-                raise RequestError(429, f"{MAX_REQUESTS} requests are being answered already; try again in a second.")
-            served = serving().current()
-            pictures = await _read_pictures(request)
             try:
-                response = await _answer(served, pictures, request)
+                response = await _answer(served, images, request)
             except PredictionError:
                 if serving().current() is served:
                     raise
-                response = await _answer(serving().current(), pictures, request)  # the model was withdrawn meanwhile
+                response = await _answer(serving().current(), images, request)  # the model was withdrawn meanwhile
     except RequestError as error:
         headers = {"Retry-After": "1"} if error.status == 429 else None
         response = JSONResponse({"error": str(error)}, error.status, headers)
@@ -136,6 +152,8 @@ async def predict(request: Request) -> Response:
         response = JSONResponse({"error": str(error)}, 503)
     except TimeoutError:
         response = JSONResponse({"error": f"There was no answer within {MAX_SECONDS:.0f} seconds."}, 503)
+    except HTTPException as error:
+        response = JSONResponse({"error": error.detail}, error.status_code)
     except ClientDisconnect:
         response = JSONResponse({"error": "The client went away."}, 400)
     except Exception:
@@ -145,14 +163,39 @@ async def predict(request: Request) -> Response:
     finally:
         counters.active -= 1
         counters.held -= request.state.held
+        shares.hold(client, -request.state.held)
+        if working:
+            counters.working -= 1
+            shares.end(client)
     counters.record(response.status_code, time.perf_counter() - started)
     return response
 
 
-async def metrics(request: Request) -> Response:
-    """Counters in Prometheus's text format; 404 through a proxy: they are not for the public."""
-    if "x-forwarded-for" in request.headers:
-        return JSONResponse({"error": "The counters are answered to direct requests only, not through a proxy."}, 404)
+def _require_room(client: str) -> None:
+    """Raise RequestError if as many requests are in work as may be, of this client or of all."""
+    if counters.working >= MAX_REQUESTS:
+        raise RequestError(429, f"{MAX_REQUESTS} requests are being answered already; try again in a second.")
+    if shares.is_used_up(client):
+        raise RequestError(429, "Too many requests of yours are being answered already; try again in a second.")
+
+
+@asynccontextmanager
+async def _seconds_for_body() -> AsyncIterator[None]:
+    """A limit on how long a body may take; app/connections.py has one on its rate."""
+    try:
+        async with asyncio.timeout(MAX_SECONDS):
+            yield
+    except TimeoutError:
+        raise RequestError(408, f"The request did not arrive within {MAX_SECONDS:.0f} seconds.") from None
+
+
+async def metrics(_request: Request) -> Response:
+    """Counters for Prometheus; app/routes.py says who may read them."""
+    return PlainTextResponse(metrics_text(), media_type="text/plain; version=0.0.4")
+
+
+def metrics_text() -> str:
+    """The counters in Prometheus's text format."""
     shared = serving()
     served = shared.served
     lines = ["# TYPE manasight_requests_total counter"]
@@ -171,6 +214,7 @@ async def metrics(request: Request) -> Response:
         f"manasight_request_seconds_count {total}",
     ]
     gauges = {
+        "connections": len(connections.open),
         "requests_active": counters.active,
         "images_waiting": shared.batcher.waiting,
         "decoding_waiting": decoders.waiting,
@@ -184,6 +228,8 @@ async def metrics(request: Request) -> Response:
         lines += [f"# TYPE manasight_{name} gauge", f"manasight_{name} {value}"]
     for name, value in sorted(decoders.counts.items()):
         lines += [f"# TYPE manasight_decoder_{name}_total counter", f"manasight_decoder_{name}_total {value}"]
+    ended = connections.dropped + connections.timed_out
+    lines += ["# TYPE manasight_connections_ended_total counter", f"manasight_connections_ended_total {ended}"]
     totals = {"swaps": shared.swaps, "refused": shared.refusals, "rollbacks": shared.rollbacks}
     for name, value in totals.items():
         lines += [f"# TYPE manasight_model_{name}_total counter", f"manasight_model_{name}_total {value}"]
@@ -191,7 +237,7 @@ async def metrics(request: Request) -> Response:
         version = served.champion.version if served.champion else ""
         lines.append("# TYPE manasight_model_info gauge")
         lines.append(f'manasight_model_info{{version="{version}",sha256="{served.model.sha256}"}} 1')
-    return PlainTextResponse("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")
+    return "\n".join(lines) + "\n"
 
 
 async def openapi(_request: Request) -> JSONResponse:
@@ -210,58 +256,52 @@ def describe(served: Served) -> dict[str, Any]:
     }
 
 
-async def _read_pictures(request: Request) -> list[tuple[str, bytes]]:
-    """Names and bytes of the pictures in a request's body: the file parts of a form, or the body itself."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind not in ("", "multipart/form-data", "application/octet-stream") and not kind.startswith("image/"):
-        raise RequestError(415, f"Send pictures as multipart/form-data, or one as image/*; this is {kind}.")
+async def _read_images(request: Request) -> list[tuple[str, bytes]]:
+    """Names and bytes of the images in a request's body: the file parts of a form, or the body itself."""
+    declared = request.headers.get("content-type", "")
+    kind = declared.partition(";")[0].strip().lower()
+    if kind not in RAW_TYPES and kind != "multipart/form-data" and not kind.startswith("image/"):
+        raise RequestError(415, f"Send images as multipart/form-data, or one as image/*; this is {kind[:MAX_SHOWN]}.")
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise RequestError(415, f"Send the body as it is, without Content-Encoding: {encoding[:MAX_SHOWN]}.")
     body = await _read_body(request)
     if kind != "multipart/form-data":
         return [("", body)]
-
-    async def once() -> AsyncIterator[bytes]:
-        yield body
-
     try:
-        form = await MultiPartParser(request.headers, once(), max_files=MAX_IMAGES, max_fields=8).parse()
-    except MultiPartException as error:
-        if "Too many files" in error.message:
-            raise RequestError(413, f"At most {MAX_IMAGES} pictures are read at once.") from error
-        raise RequestError(422, f"This is no form: {error.message} Send each picture as a file part.") from error
-    files = [value for _, value in form.multi_items() if not isinstance(value, str)]
+        files = read_files(body, boundary_of(declared), MAX_IMAGES, max_fields=8)
+    except TooManyPartsError as error:
+        raise RequestError(413, str(error)) from error
+    except FormError as error:
+        raise RequestError(422, f"{error} Send each image as a file part of multipart/form-data.") from error
     if not files:
-        raise RequestError(
-            422, "The form has no file, or was cut off before its end; send each picture as a file part."
-        )
-    return [(file.filename or "", await file.read()) for file in files]
+        raise RequestError(422, "The form has no file; send each image as a file part.")
+    return [(file.name, file.data) for file in files]
 
 
 async def _read_body(request: Request) -> bytes:
     """The body, given up as soon as it is larger than allowed, whatever its header says."""
     body = bytearray()
-    pieces = request.stream()
-    while True:
-        try:
-            async with asyncio.timeout(MAX_SILENCE):
-                piece = await anext(pieces, None)
-        except TimeoutError:
-            raise RequestError(408, f"Nothing of the request arrived for {MAX_SILENCE:.0f} seconds.") from None
-        if piece is None:
-            return bytes(body)
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared[:20]) > MAX_BODY:
+        raise RequestError(413, f"At most {MAX_BODY // 1024**2} MB are read in one request.")
+    async for piece in request.stream():
         body += piece
         if len(body) > MAX_BODY:
             raise RequestError(413, f"At most {MAX_BODY // 1024**2} MB are read in one request.")
         counters.held += len(piece)
         request.state.held += len(piece)
-        if counters.held > MAX_HELD:
+        own = shares.hold(client_of_request(request), len(piece))
+        if counters.held > MAX_HELD or own > MAX_HELD_BY_CLIENT:
             raise RequestError(429, "Requests of many megabytes are being answered already; try again in a second.")
+    return bytes(body)
 
 
-async def _answer(served: Served, pictures: list[tuple[str, bytes]], request: Request) -> Response:
+async def _answer(served: Served, images: list[tuple[str, bytes]], request: Request) -> Response:
     """What one model says to a request."""
     if "heatmap" in request.query_params:
-        return await _heat_map(served, pictures, request.query_params["heatmap"])
-    return await _predict(served, pictures)
+        return await _heat_map(served, images, request.query_params["heatmap"])
+    return await _predict(served, images)
 
 
 async def _predict_one(served: Served, data: bytes, batch: Batch, rgb: int = 0) -> tuple[Decoded, Prediction]:
@@ -310,7 +350,7 @@ async def _heat_map(served: Served, pictures: list[tuple[str, bytes]], label: st
     """The one picture with a label's heat map over it, as PNG."""
     classes = served.model.classes
     if label not in classes:
-        raise RequestError(422, f"The model has no label “{label}”; its labels are: {', '.join(classes)}.")
+        raise RequestError(422, f"The model has no label “{label[:MAX_SHOWN]}”; its labels are: {', '.join(classes)}.")
     if len(pictures) != 1:
         raise RequestError(422, "A heat map is drawn for one picture at a time.")
     try:
@@ -341,34 +381,26 @@ def _as_json(served: Served, prediction: Prediction) -> dict[str, Any]:
     }
 
 
-async def no_such_path(request: Request) -> JSONResponse:
-    """404 below /api; without it Streamlit would answer with the page."""
-    return JSONResponse({"error": f"There is no {request.url.path}; /api/openapi.json says what there is."}, 404)
+async def server_error(_request: Request, _error: Exception) -> JSONResponse:
+    """The answer where an endpoint, ours or Streamlit's, raised what nobody expected; the log has the rest."""
+    headers = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'"}
+    return JSONResponse({"error": "The request failed; the app's log says why."}, 500, headers)
 
 
-async def wrong_method(request: Request) -> JSONResponse:
-    """405 with the methods that the path has; without it Streamlit would answer with the page."""
-    allowed = next(method for path, (method, _) in ENDPOINTS.items() if request.url.path.endswith(path))
-    also = ", HEAD" if allowed == "GET" else ""
-    sentence = f"{request.url.path} takes {allowed}, not {request.method}."
-    return JSONResponse({"error": sentence}, 405, {"Allow": allowed + also})
-
-
-ENDPOINTS = {
-    "/ready": ("GET", ready),
-    "/metrics": ("GET", metrics),
-    "/api/model": ("GET", model),
-    "/api/openapi.json": ("GET", openapi),
-    "/api/predict": ("POST", predict),
+HANDLERS = {
+    "/ready": ready,
+    "/metrics": metrics,
+    "/api/model": model,
+    "/api/openapi.json": openapi,
+    "/api/predict": predict,
 }
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 
 def routes(base: str) -> list[Route]:
-    """The program interface at the root, where probes look, and below the page's base path if it has one."""
-    found = []
-    for prefix in {"", base and f"/{base}"}:
-        found += [Route(prefix + path, endpoint, methods=[method]) for path, (method, endpoint) in ENDPOINTS.items()]
-        found += [Route(prefix + path, wrong_method, methods=METHODS) for path in ENDPOINTS]
-        found += [Route(prefix + path, no_such_path, methods=METHODS) for path in ("/api", "/api/{path:path}")]
-    return found
+    """The API at the root, where probes look, and below the page's base path if it has one."""
+    return [
+        Route(prefix + found.path, HANDLERS[found.path], methods=found.methods)
+        for prefix in ("", *([f"/{base}"] if base else []))
+        for found in ROUTES
+        if found.api
+    ]

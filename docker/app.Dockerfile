@@ -40,7 +40,8 @@ USER 10001:10001
 ENV ORT_DISABLE_TELEMETRY=1 \
     MANASIGHT_HOME=/state
 EXPOSE 8501
-# Streamlit stops at SIGTERM; Python is PID 1, so the signal reaches it.
-CMD ["python3", "-m", "streamlit", "run", "app/main.py", "--server.address=0.0.0.0", "--server.port=8501"]
+# Streamlit stops at SIGTERM; Python is PID 1, so the signal reaches it. Without an address it listens on IPv4 and IPv6,
+# or on IPv4 alone where the host has no IPv6.
+CMD ["python3", "-m", "streamlit", "run", "app/main.py", "--server.port=8501"]
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --start-interval=1s --retries=3 \
-    CMD ["python3", "-S", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8501, timeout=4); c.request('GET', '/ready'); raise SystemExit(c.getresponse().status != 200)"]
+    CMD ["python3", "-IS", "app/health.py"]

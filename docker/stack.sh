@@ -166,7 +166,7 @@ purge() {
   read_settings
   confirm "This deletes all runs, models, artifacts and data sets of the stack '$project', and its secrets."
   advice="The stack is partly deleted: run \`make purge\` again."
-  supervise docker compose --profile train --profile gpu down --volumes --remove-orphans
+  supervise docker compose --profile train --profile gpu --profile proxy down --volumes --remove-orphans
   left=$(docker volume ls --quiet --filter "label=com.docker.compose.project=$project" | tr '\n' ' ')
   [ -z "$left" ] || fail "These volumes of the stack are still there, so its secrets stay too: ${left% }"
   ! docker volume inspect "${project}_database" >/dev/null 2>&1 || fail "The volume ${project}_database is still there, so the stack's secrets stay too."
@@ -175,7 +175,7 @@ purge() {
   rm -rf "$secrets"
 }
 
-services() { docker compose --profile train --profile gpu config --services; }
+services() { docker compose --profile train --profile gpu --profile proxy config --services; }
 
 case ${1:-} in
   up) preflight 5; read_settings; up ;;
@@ -207,7 +207,7 @@ case ${1:-} in
     preflight 0
     read_settings
     advice="Some of it may still run: run \`make down\` again."
-    supervise docker compose --profile train --profile gpu down --remove-orphans
+    supervise docker compose --profile train --profile gpu --profile proxy down --remove-orphans
     ;;
   *) fail "Say one of: up, train, logs, ps, down, purge, backup, restore, upgrade, images." ;;
 esac

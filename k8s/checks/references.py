@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 
 from checks.manifests import Finding, Manifests, Object, Pod, title
 
-# Paths that answer by the state of the process, ready and alive. Every other path of the app answers 200 with the page.
+# Paths that answer by the state of the process, ready and alive.
 PROBE_PATHS = {
     "app": ("/ready", "/_stcore/health"),
     "minio": ("/minio/health/ready", "/minio/health/live"),

@@ -41,12 +41,13 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A fresh page at a laptop's size that fails the test on an error in the page's own scripts or in the app."""
+    """A fresh page at a laptop's size; what its scripts, its security policy or the app complain of fails the test."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     context.set_default_timeout(60_000)
     page = context.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda said: "Content Security Policy" in said.text and errors.append(said.text))
     yield page
     boxes = page.get_by_test_id("stException").all_inner_texts()
     context.close()

@@ -1,0 +1,93 @@
+"""Every reach of the HTTP layer into private parts of Streamlit and uvicorn; a test names the versions it was read in.
+
+Streamlit 1.67 starts uvicorn itself, with fixed options, and imports the app after uvicorn has chosen its classes.
+"""
+
+import base64
+import hashlib
+import re
+import socket
+from collections.abc import Callable
+from importlib.metadata import version
+from ipaddress import IPv6Address, ip_address
+from pathlib import Path
+
+import streamlit
+import uvicorn.config
+from streamlit import net_util
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.protocols.http import auto, h11_impl
+from uvicorn.protocols.websockets import websockets_sansio_impl
+
+# Look the patched places up again before changing one of these.
+READ_IN = {"streamlit": "1.67.0", "uvicorn": "0.54.0", "h11": "0.16.0", "starlette": "1.10.0"}
+
+
+def unread_versions() -> dict[str, str]:
+    """Installed versions that nobody has looked the patched places up in."""
+    return {name: version(name) for name, read in READ_IN.items() if version(name) != read}
+
+
+def plain_address(address: str) -> str:
+    """An address as it is written without the socket's family: 192.0.2.1 for ::ffff:192.0.2.1."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
+    return str(mapped or found)
+
+
+def use_protocol(protocol: type[h11_impl.H11Protocol]) -> None:
+    """Make uvicorn answer connections with this class, though it has chosen its own already."""
+
+    def new(cls: type, *args: object, **options: object) -> object:
+        # Python calls __init__ by itself if what comes back is a `cls`; with httptools installed it is not.
+        return object.__new__(protocol) if issubclass(protocol, cls) else protocol(*args, **options)
+
+    setattr(auto.AutoHTTPProtocol, "__new__", staticmethod(new))  # noqa: B010
+
+
+def trust_proxies(networks: list[str]) -> None:
+    """Believe X-Forwarded-For and -Proto of these only; uvicorn believes everybody on this machine."""
+
+    def wrap(app: Callable, trusted_hosts: object) -> Callable:
+        return ProxyHeadersMiddleware(app, networks)
+
+    setattr(uvicorn.config, "ProxyHeadersMiddleware", wrap)  # noqa: B010
+
+
+def show_plain_addresses() -> None:
+    """Give the application 192.0.2.1 where a socket of both families says ::ffff:192.0.2.1."""
+    remote = h11_impl.get_remote_addr
+
+    def plain(transport: object) -> tuple[str, int] | None:
+        found = remote(transport)
+        return found and (plain_address(found[0]), found[1])
+
+    for module in (h11_impl, websockets_sansio_impl):
+        setattr(module, "get_remote_addr", plain)  # noqa: B010
+
+
+def send_at_once(transport: object) -> None:
+    """Switch Nagle's algorithm off.
+
+    Streamlit opens the listening socket without naming TCP, and then asyncio does not do so itself: every answer,
+    written as head and body, would wait 40 ms for the client's delayed acknowledgement.
+    """
+    found = transport.get_extra_info("socket")
+    if found is not None and found.family in (socket.AF_INET, socket.AF_INET6):
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def ask_nobody_for_addresses() -> None:
+    """Keep Streamlit from asking a public service for this machine's address when a page of another origin connects."""
+    setattr(net_util, "get_external_ip", lambda: None)  # noqa: B010
+    setattr(net_util, "get_internal_ip", lambda: None)  # noqa: B010
+
+
+def inline_script_hashes() -> list[str]:
+    """What a content security policy needs to let the scripts inside Streamlit's page run."""
+    page = (Path(streamlit.__file__).parent / "static" / "index.html").read_text(encoding="utf-8")
+    scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    return [f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}" for text in scripts]
