@@ -122,6 +122,14 @@ find_data() {
   export MANASIGHT_DATA=$DATA
 }
 
+# Whether DATA has all three splits, by the names that trainer/data/splits.py knows; `data split` adds a missing one.
+is_split() {
+  local found
+  found=$(find "$DATA" -mindepth 1 -maxdepth 1 -type d | sed 's|.*/||' | tr '[:upper:]' '[:lower:]')
+  grep -xE 'train|training' <<<"$found" >/dev/null && grep -xE 'val|valid|validation|dev' <<<"$found" >/dev/null &&
+    grep -xE 'test|testing|eval|evaluation' <<<"$found" >/dev/null
+}
+
 # What needs no container is checked before the first one starts.
 check_training() {
   preflight 5
@@ -146,7 +154,7 @@ make_data() {
     return
   fi
   check_labels /data
-  if [ -d "$DATA/train" ]; then
+  if is_split; then
     data=/data
   else
     # A split that an earlier run made stays: its test images must not move into training. Of another folder, or of other

@@ -112,6 +112,18 @@ def test_each_folder_and_each_content_has_a_split_of_its_own(stack, tmp_path):
     assert not [call for call in stack.calls if " pull " in call]
 
 
+@pytest.mark.parametrize(
+    ("folders", "split"), [("train val test", True), ("Train Valid Test", True), ("train test", False), ("a b", False)]
+)
+def test_a_folder_of_splits_under_any_usual_names_is_used_as_it_is(stack, tmp_path, folders, split):
+    for name in folders.split():
+        (tmp_path / "own" / name).mkdir(parents=True)
+
+    stack("train", answers=RUNNING, DATA=str(tmp_path / "own"))
+
+    assert any("fit --config" in call and ("--data.root /data" in call) is split for call in stack.calls)
+
+
 def test_cards_are_drawn_once_and_a_training_keeps_to_its_own_run(stack):
     trainer = "compose --profile train --profile gpu run --rm --no-deps --no-TTY --name manasight-trainer-* trainer"
     known = {f"{trainer} data describe /state/data/demo-60": "exit 1", f"{trainer} fit *": "echo run: 0123"}
