@@ -21,6 +21,7 @@ from app.decoding import decoders
 from app.gate import Gate
 from app.headers import SecurityHeaders
 from app.log_limit import limit_log
+from app.memory import return_large_blocks
 from app.metrics_port import metrics_server, start
 from app.network import network
 from app.patches import ask_nobody_for_addresses
@@ -63,6 +64,7 @@ async def lifespan(_app: st.App) -> AsyncIterator[None]:
 
 
 Settings.from_environment()  # a wrong setting ends the start here, with its sentence
+return_large_blocks()
 install()
 ask_nobody_for_addresses()
 METRICS = network().metrics_port and metrics_server(network().metrics_port, api.metrics_text, ADDRESS)
