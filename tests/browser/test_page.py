@@ -228,7 +228,7 @@ def test_one_visit_fills_no_memory(page: Page, start_app: Callable, tiny_file: P
         before = psutil.Process(process.pid).memory_info().rss
 
         for index, name in enumerate("ab"):
-            chooser.set_input_files(packed(tmp_path / f"{name}.zip", 7))
+            chooser.set_input_files(packed(tmp_path / f"{name}.zip", 7), timeout=180_000)
             expect(cells(page)).to_have_count(1 + 7 * (index + 1))
         chooser.set_input_files(packed(tmp_path / "c.zip", 2))
 
