@@ -109,7 +109,7 @@ end_child() {
   if [ -n "$container" ] && stop_container; then ends=10; fi
   if [ -n "$child" ] && [ -n "$steady" ]; then wait "$child"; fi
   if [ -n "$child" ] && ! { [ -n "$ends" ] && child_ends_within "$ends"; }; then
-    kill -INT -- "-$child" 2>/dev/null
+    kill -TERM -- "-$child" 2>/dev/null
     child_ends_within 10 || kill -KILL -- "-$child" 2>/dev/null
   fi
   if [ -n "$child" ]; then wait "$child" 2>/dev/null; fi

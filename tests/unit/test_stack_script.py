@@ -228,6 +228,26 @@ def archive(tmp_path: Path):
     return make
 
 
+@pytest.mark.parametrize(
+    ("during", "slow", "says"),
+    [
+        (" pg_restore ", "compose * pg_restore *", "Nothing was replaced; the stack runs as before."),
+        (
+            " bucket load",
+            "compose * bucket load",
+            "are back, its artifacts are not: run the same `make restore` again.",
+        ),
+    ],
+)
+def test_an_interrupted_restore_says_what_was_replaced(stack, archive, during, slow, says):
+    runs = RUNNING | {"compose ps --services --status running": "printf 'app\\nmlflow\\npostgres\\n'"}
+    done = stack.interrupt("restore", during=during, answers=runs | {slow: "exec sleep 30"}, FILE=archive())
+    assert done.returncode == 130
+    assert says in done.stderr
+    assert ("|compose start app mlflow" in stack.calls) == ("as before" in says)
+    assert not list(stack.folder.glob(".restore.*"))
+
+
 def started(stack) -> set[str]:
     """The values of MLFLOW_AUTH with which the stack was started."""
     return {call.partition("|")[0] for call in stack.calls if " up --detach --wait --wait-timeout 300 " in call}
