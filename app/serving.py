@@ -19,7 +19,7 @@ import numpy as np
 from app.champions import Champions, Refusal
 from app.inference import Batcher, PredictionError
 from app.metadata import TemporaryModelError
-from app.model import Model, ModelError, Prediction
+from app.model import MAX_BATCH, Model, ModelError, Prediction
 from app.quarantine import Report
 from app.registry import ALIAS, Champion, Registry, RegistryError
 from app.session import reason
@@ -31,6 +31,8 @@ __all__ = ["STARTER", "Served", "Serving", "Settings", "serving"]
 # The model that comes with the app is as trusted as its code, which lies beside it: its check is not worth a second of
 # every start.
 STARTER_REPORT = Report(memory=0, seconds=0.1)
+# The first prediction of a process may be slow, as on an emulated processor, and nobody waits behind it.
+START_SECONDS = 240.0
 
 # A new champion has proved itself after this many images or seconds; until then one failure is enough to withdraw it.
 PROVEN_IMAGES, PROVEN_SECONDS = 200, 600.0
@@ -131,14 +133,14 @@ class Serving:
         if found:
             kept = Served(*found)
             try:
-                self._predict_first(kept.model)
+                self._predict_first(kept.model, START_SECONDS)
                 self.served, self._trial = kept, _Trial(None, time.monotonic())
             except ModelError as error:
                 log.warning("%s", error)
         if self.served is None:
             try:
                 file = self._load_file()
-                self._predict_first(file.model)
+                self._predict_first(file.model, START_SECONDS)
                 self.served = file
             except ModelError as error:
                 self.problem = str(error)
@@ -244,18 +246,22 @@ class Serving:
         self._predict_first(model)
         return model
 
-    def _predict_first(self, model: Model) -> None:
+    def _predict_first(self, model: Model, seconds: float = FIRST_SECONDS) -> None:
         """One prediction through the queue, which also makes the first one of a user as fast as the others.
 
         Raises:
             TemporaryModelError: if it fails.
         """
         try:
-            self.batcher.submit(model, _drawn(model)).result(FIRST_SECONDS)
+            usual, started = model.batch_seconds, time.monotonic()
+            model.batch_seconds = max(usual, seconds) if seconds > FIRST_SECONDS else usual
+            self.batcher.submit(model, _drawn(model)).result(seconds)
+            # A machine on which one image takes seconds, as under emulation, needs longer for a batch too.
+            model.batch_seconds = min(seconds, max(usual, 2 * MAX_BATCH * (time.monotonic() - started)))
         except PredictionError as error:
             raise TemporaryModelError(f"the first prediction of {model.name} failed: {error.why}") from error
         except TimeoutError as error:
-            raise TemporaryModelError(f"{model.name} made no prediction within {FIRST_SECONDS:.0f} s") from error
+            raise TemporaryModelError(f"{model.name} made no prediction within {seconds:.0f} s") from error
 
     def _take_over(self, data: bytes, served: Served) -> None:
         if served.champion is None:

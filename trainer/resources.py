@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import psutil
-import torch
 
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -29,6 +28,8 @@ def memory_available(cgroup: Path = CGROUP) -> int:
 
 def fast_bfloat16() -> bool:
     """Whether the device that Lightning will choose multiplies bfloat16 in hardware; emulated it would be slower."""
+    import torch  # seconds, which commands that only count cores do not have
+
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if torch.backends.mps.is_available():

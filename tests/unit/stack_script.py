@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 WELL = {
     "compose version --short": "echo 2.40.0",
     "compose --file docker/settings.yaml --project-directory . config*": "settings",
-    "compose --profile train --profile gpu config --services": "printf 'app\\nmlflow\\n'",
+    "compose --profile train --profile gpu --profile proxy config --services": "printf 'app\\nmlflow\\n'",
     "compose --profile train --profile gpu config": 'echo "name: ${COMPOSE_PROJECT_NAME:-manasight}"',
     "info --format {{.DockerRootDir}}": "echo /nowhere",
     "context show": "echo default",

@@ -21,7 +21,9 @@ def build(tmp_path: Path):
         for name, body in programs.items():
             (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
             (tmp_path / name).chmod(0o755)
-        environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"} | settings
+        # `make` hands on the settings of a machine on which `make airgap` ran.
+        own = {name: value for name, value in os.environ.items() if name not in ("TORCH_INDEX", "IMAGENET")}
+        environment = own | {"PATH": f"{tmp_path}:{os.environ['PATH']}"} | settings
         command = [ROOT / "docker/images.sh", *targets]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
 

@@ -194,7 +194,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path) -> None:
     subprocess.run([*draw, "--count", "54"], check=True)
 
     assert {*tmp_path.iterdir()} == started | {tmp_path / "cards"}
-    with pytest.raises(OSError, match="not empty"):
+    with pytest.raises(UserError, match="made by another process"):
         running.close()
     assert {*tmp_path.iterdir()} == kept | {tmp_path / "cards"}
     assert all((other / "note.txt").exists() for other in others)
