@@ -25,6 +25,7 @@ EPOCHS, SIZE, WEIGHTS, SHOWN = 1, "[48,36]", "none", 1
 
 
 def test_they_run_one_after_the_other(tmp_path, monkeypatch):
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # a kernel that inherits another one shows no figures
     assert main(["data", "demo", str(tmp_path / "cards"), "--count", "126"]) == 0
     pictures = {}
     for path in sorted(FOLDER.glob("*.ipynb")):
