@@ -298,7 +298,7 @@ async def _read_body(request: Request) -> bytes:
 
 
 async def _answer(served: Served, images: list[tuple[str, bytes]], request: Request) -> Response:
-    """What one model says to a request."""
+    """The answer of a model to a request."""
     if "heatmap" in request.query_params:
         return await _heat_map(served, images, request.query_params["heatmap"])
     return await _predict(served, images)

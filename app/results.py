@@ -99,7 +99,7 @@ class Result:
 
 
 def open_file(name: str, data: bytes) -> list[Result]:
-    """What one given file holds: itself, or everything in a zip; nothing is unpacked or decoded yet."""
+    """The content of a given file: itself, or everything in a zip; nothing is unpacked or decoded yet."""
     name = one_line(name, MAX_NAME)
     if not is_zip(data):
         return [Result(name, data)]

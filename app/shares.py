@@ -1,4 +1,4 @@
-"""What one client may take of the API at once, so that nobody keeps the others out."""
+"""How much a client may take of the API at once, so that nobody keeps the others out."""
 
 from collections import Counter
 

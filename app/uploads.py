@@ -1,4 +1,4 @@
-"""What one visit of the page holds, and limits on it: Streamlit limits one file, and keeps as many as are sent."""
+"""What a visit of the page holds, and limits on it: Streamlit limits one file, and keeps as many as are sent."""
 
 import asyncio
 import secrets

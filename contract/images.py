@@ -47,7 +47,7 @@ class TooLargeError(ImageError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one image may have and need.
+    """What an image may have and need.
 
     Attributes:
         jpeg_pixels: of a JPEG, which is decoded at a fraction of its size if it is large.
