@@ -24,7 +24,7 @@ INHERITED = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL", "
 
 @dataclass(frozen=True)
 class WorkerLimits:
-    """What one image may have and use in a process.
+    """Limits of an image in a process.
 
     Attributes:
         memory: bytes of address space that decoding may add to the process.

@@ -31,7 +31,7 @@ FILE_BYTES, FILES = 0, 32
 
 
 class Memory:
-    """Keeps the process's address space within what it has when it starts to work and what one image may take.
+    """Keeps the process's address space within what it has when it starts to work and what an image may take.
 
     Only Linux says how large the address space is; elsewhere the limits of pixels and time have to do.
     """
