@@ -1,14 +1,18 @@
-"""How classes are grouped and marked on the page: colours of cards apart from types, others as they come."""
+"""How classes are grouped and marked on the page: names of colors apart from the others."""
 
 from collections.abc import Sequence
 
-# Dots beside the five colours of cards; by name alone, so that any model with such classes gets them.
-SWATCHES = {"white": "#f3e6b3", "blue": "#2f77d0", "black": "#1d1a22", "red": "#d23f2a", "green": "#2c8a4b"}
+from PIL.ImageColor import colormap
+
+
+def is_color(name: str) -> bool:
+    """Whether CSS knows the name as a color, so that the page can show it as a dot."""
+    return name in colormap
 
 
 def groups(classes: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Heading and classes of each group; one without a heading unless the classes have all five colours of cards."""
-    colours = [name for name in classes if name in SWATCHES]
-    if len(colours) < len(SWATCHES) or len(colours) == len(classes):
+    """Heading and classes of each group; one without a heading unless some, but not all, of the classes are colors."""
+    colors = [name for name in classes if is_color(name)]
+    if len(colors) < 2 or len(colors) == len(classes):
         return [("", list(classes))]
-    return [("Colour", colours), ("Type", [name for name in classes if name not in SWATCHES])]
+    return [("Color", colors), ("Other", [name for name in classes if not is_color(name)])]

@@ -131,7 +131,7 @@ def _host(text: str) -> str:
     if text == "*" or NAME.fullmatch(name.removeprefix("*.")):
         return name or text
     raise SystemExit(
-        "MANASIGHT_ALLOWED_HOSTS must list host names such as cards.example.com or *.example.com, separated by commas, "
+        "MANASIGHT_ALLOWED_HOSTS must list host names such as app.example.com or *.example.com, separated by commas, "
         f"without scheme and port, not '{text}'"
     )
 

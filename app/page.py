@@ -10,7 +10,7 @@ from app.archives import Readable, separator_for
 from app.decoding import batch_of
 from app.images import EXTENSIONS
 from app.inference import PredictionError
-from app.labels import SWATCHES, groups
+from app.labels import groups, is_color
 from app.limits import MB, VISIT_BYTES
 from app.model import Model, ModelError, Prediction
 from app.registry import ALIAS
@@ -69,9 +69,7 @@ def gather(model: Model) -> tuple[list[Given], list[Given]]:
         photo = st.camera_input("Take a photo of one thing, upright, filling the frame")
         uploads["Camera"] = [photo] if photo else []
     if source == "Samples":
-        st.caption(
-            "Cards that this project's own code drew: nobody's rights are touched. The name is the right answer."
-        )
+        st.caption("Images drawn by this project's own code, free of rights. The file name is the right answer.")
     given = {
         name: [(file.file_id, file.name, partial(take, file)) for file in found] for name, found in uploads.items()
     }
@@ -80,20 +78,20 @@ def gather(model: Model) -> tuple[list[Given], list[Given]]:
 
 
 def samples(model: Model) -> list[Path]:
-    """The drawn cards whose labels, which are their names, this model knows."""
+    """The sample images whose labels, which are their file names, this model knows."""
     return [path for path in SAMPLES if set(path.stem.split("-")) <= set(model.classes)]
 
 
 def show_samples(model: Model) -> None:
-    """What an empty page offers: a few drawn cards to try."""
+    """Offer a few sample images on an empty page."""
     fitting = samples(model)
     if not fitting or st.session_state.source != "Files":
         return
-    st.markdown("No picture at hand? These cards were drawn by code.")
+    st.markdown("No image at hand? Try these samples.")
     with st.container(horizontal=True):
         for path in fitting:
-            st.image(str(path), width=105, alt=f"Sample card {path.stem}")
-    st.button("Try these cards", on_click=lambda: st.session_state.update(source="Samples"), type="primary")
+            st.image(str(path), width=105, alt=f"Sample {path.stem}")
+    st.button("Try these samples", on_click=lambda: st.session_state.update(source="Samples"), type="primary")
 
 
 def answer(shared: Serving, served: Served, given: list[Given], others: list[Given]) -> dict[str, Result]:
@@ -132,12 +130,12 @@ def answer(shared: Serving, served: Served, given: list[Given], others: list[Giv
 
 
 def chips(labels: list[str]) -> str:
-    """Labels as an HTML list; the colours of cards have a dot."""
+    """Labels as an HTML list; names of colors have a dot."""
     if not labels:
         return '<p class="ms-none">No class reaches its threshold.</p>'
     items = ""
     for label in labels:
-        dot = f'<span class="ms-dot" style="background:{SWATCHES[label]}"></span>' if label in SWATCHES else ""
+        dot = f'<span class="ms-dot" style="background:{label}"></span>' if is_color(label) else ""
         items += f"<li>{dot}{markup(label)}</li>"
     return f'<ul class="ms-chips" aria-label="Labels">{items}</ul>'
 
@@ -344,7 +342,7 @@ def show_model(shared: Serving, drawn: Served) -> None:
 
 
 def show_limits(served: Served) -> None:
-    """What a person must not expect, and the model's own card where one lies beside the file."""
+    """What a person must not expect, and the README beside the model's file, if there is one."""
     with st.expander("What it cannot do"):
         st.markdown(
             f"- It knows {len(served.model.classes)} classes and nothing else: any picture, a cat too, gets answers in "

@@ -95,7 +95,7 @@ def measure(address: str, rounds: int) -> None:
             heat.append(timed(page, "click", f"{PICTURE} !== {before!r} && {PICTURE}", button.click))
 
         page.goto(address)
-        page.get_by_role("button", name="Try these cards").click()
+        page.get_by_role("button", name="Try these samples").click()
         page.locator(".ms-name").nth(len(SAMPLES) - 1).wait_for()
         cells = "document.querySelectorAll('.ms-name').length"
         wanted = page.get_by_role("button", name="creature").first

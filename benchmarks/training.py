@@ -164,7 +164,7 @@ def main() -> None:
         mlflow.create_experiment("benchmark", (Path(folder) / "artifacts").as_uri())
         mlflow.set_experiment("benchmark")
         if options.folder is None:
-            from trainer.data.cards.demo import draw
+            from cards.drawn.demo import draw
 
             options.folder = Path(folder) / "cards"
             draw(options.folder, count=1080)

@@ -78,7 +78,7 @@ check_settings() {
     fail "TRAINER_MEMORY must be a size such as 8g or 500m, not '$TRAINER_MEMORY'."
   [ -f "trainer/experiments/$EXPERIMENT.yaml" ] ||
     fail "There is no experiment '$EXPERIMENT': EXPERIMENT must be one of $(experiments)."
-  # trainer/data/cards/demo.py asks for as many: one of each label set in each split.
+  # cards/drawn/demo.py needs as many: one of each label set in each split.
   [[ "$CARDS" =~ ^[1-9][0-9]{0,6}$ ]] && [ "$CARDS" -ge 54 ] || fail "CARDS must be a number of cards, 54 at least, not '$CARDS'."
   for name in PULL GPU YES; do check_switch "$name"; done
 }

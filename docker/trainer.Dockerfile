@@ -48,6 +48,7 @@ RUN --mount=type=bind,from=weights,target=/weights \
 
 FROM --platform=$BUILDPLATFORM tools AS code
 COPY LICENSE pyproject.toml /out/opt/manasight/
+COPY cards /out/opt/manasight/cards
 COPY trainer /out/opt/manasight/trainer
 COPY contract /out/opt/manasight/contract
 # The state volume is made from this folder and so belongs to the image's user.

@@ -17,11 +17,11 @@ from trainer.errors import UserError
 
 # name → (module:function, one line of help). A function called `main` parses its own arguments.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "data demo": ("trainer.data.cards.demo:draw", "draw a rights-free data set of cards"),
-    "data scryfall": ("trainer.data.cards.scryfall:scryfall", "fetch card pictures from Scryfall, labelled"),
+    "data demo": ("cards.drawn.demo:draw", "draw a rights-free data set of cards"),
+    "data scryfall": ("cards.scryfall.fetch:scryfall", "fetch card pictures from Scryfall, labelled"),
     "data pull": ("trainer.data.store:pull", "copy a data set from S3"),
     "data push": ("trainer.data.store:push", "copy a data set to S3"),
-    "data mtgpics": ("trainer.data.cards.mtgpics:mtgpics", "fetch the card pictures of a set from mtgpics.com"),
+    "data mtgpics": ("cards.mtgpics:mtgpics", "fetch the card pictures of a set from mtgpics.com"),
     "data split": ("trainer.data.split:split", "split a folder of labelled images into train, val and test"),
     "data describe": ("trainer.data.describe:describe", "count and check the images of a data set"),
     "fit": ("trainer.fit:main", "train a classifier, tracked in MLflow"),

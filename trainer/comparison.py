@@ -1,4 +1,4 @@
-"""`manasight experiments`: frozen, finetune and scratch on one split, compared with each other and the original."""
+"""`manasight experiments`: frozen, finetune and scratch on one split, compared with each other and with a baseline."""
 
 import argparse
 import difflib
@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import mlflow
 import pandas as pd
+import yaml
 
 from trainer import fit, pictures, tracking
 from trainer.errors import UserError
@@ -19,17 +20,6 @@ from trainer.promote import check_labels, promote
 
 FOLDER = Path(__file__).with_name("experiments")
 NAMES = ("frozen", "finetune", "scratch")
-# What the original project published, and of which labels: 1,894 scans of seven core sets, 50 epochs at 445×312 on an
-# M1 Max.
-ORIGINAL = {
-    "frozen": {"accuracy": 0.945, "precision": 0.902, "recall": 0.874, "minutes": 5.2},
-    "finetune": {"accuracy": 0.999, "precision": 0.999, "recall": 0.999, "minutes": 11.2},
-    "scratch": {"accuracy": 0.925, "precision": 0.845, "recall": 0.844, "minutes": 11.1},
-}
-ORIGINAL_CLASSES = {
-    *("white", "blue", "black", "red", "green"),
-    *("artifact", "creature", "mana", "planeswalker", "special"),
-}
 FIGURES = ("accuracy", "precision", "recall", "macro_f1", "map", "exact_match", "calibration_error")
 HELP = """Train frozen, finetune and scratch on the same split, compare them and promote the best.
 
@@ -64,6 +54,12 @@ def main(args: list[str], prog: str = "manasight experiments") -> int:
     parser.add_argument(
         "--force", metavar="REASON", help="make the best run the champion in any case, as when the labels changed"
     )
+    parser.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="FILE",
+        help="published figures to compare with (docs/training.md)",
+    )
     parser.add_argument("--resume", action="store_true", help="keep what is trained already, go on with the rest")
     options, rest = parser.parse_known_args(args)
     if options.data is None:
@@ -75,6 +71,7 @@ def main(args: list[str], prog: str = "manasight experiments") -> int:
             if near
             else "the folder of splits is required: --data ROOT"
         )
+    baseline = read_baseline(options.baseline) if options.baseline else None
     commands = {name: command(name, options, rest) for name in NAMES}
     if Path(options.experiment).name != options.experiment:
         raise UserError(f"--experiment '{options.experiment}' names a folder too; give a name without a slash")
@@ -120,8 +117,8 @@ def main(args: list[str], prog: str = "manasight experiments") -> int:
         trained = {name: load_run(run_id) for name, run_id in runs.items()}
         rows = {name: row(client, run) for name, run in trained.items()}
         winner = max(rows, key=lambda name: rows[name]["val_macro_f1"])
-        table = compare(rows, trained[winner].model.classes)
-        write(client, folder, table, runs, winner, options)
+        table = compare(rows, baseline, trained[winner].model.classes)
+        write(client, folder, table, runs, winner, options, baseline)
         print(f"\n{table.to_string(float_format='{:.3f}'.format, na_rep='')}\n\nbest on the validation split: {winner}")
         version = register_model(runs[winner], tracking.run_folder(runs[winner]) / "model.onnx")
         promote(version=int(version), force=options.force)
@@ -166,11 +163,41 @@ def row(client: mlflow.MlflowClient, trained: TrainedRun) -> dict[str, Any]:
     }
 
 
-def compare(rows: Mapping[str, Mapping[str, Any]], classes: Collection[str]) -> pd.DataFrame:
-    """The table: each experiment, of the original's labels with what that published of it."""
+def read_baseline(path: Path) -> dict[str, Any]:
+    """Figures that somebody published: `note` (text), `classes` (names), `experiments` (name → figure → number).
+
+    Raises:
+        UserError: if the file cannot be read or has another form.
+    """
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        problem = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise UserError(f"cannot read the baseline '{path}': {problem}") from error
+    try:
+        return {
+            "note": str(found["note"]),
+            "classes": set(map(str, found["classes"])),
+            "experiments": {
+                str(name): {str(figure): float(value) for figure, value in figures.items()}
+                for name, figures in found["experiments"].items()
+            },
+        }
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"the baseline '{path}' needs a note, a list of classes, and experiments with numbers; see docs/training.md"
+        ) from error
+
+
+def compare(
+    rows: Mapping[str, Mapping[str, Any]], baseline: Mapping[str, Any] | None, classes: Collection[str]
+) -> pd.DataFrame:
+    """The table: each experiment, beside the baseline's figures if that is about the same classes."""
     table = pd.DataFrame(rows).T.infer_objects()
-    if set(classes) == ORIGINAL_CLASSES:
-        table = table.join(pd.DataFrame(ORIGINAL).T.add_prefix("original_"))
+    if baseline and set(classes) == baseline["classes"]:
+        table = table.join(pd.DataFrame(baseline["experiments"]).T.add_prefix("baseline_"))
+    elif baseline:
+        print(f"the baseline is left out: its classes are {', '.join(sorted(baseline['classes']))}")
     table["run"] = table.pop("run")
     table.index.name = "experiment"
     return table
@@ -183,6 +210,7 @@ def write(
     runs: Mapping[str, str],
     winner: str,
     options: argparse.Namespace,
+    baseline: Mapping[str, Any] | None,
 ) -> None:
     """Write the comparison as CSV, as charts and as a page, and log it to every run."""
     table.round(4).to_csv(folder / "comparison.csv")
@@ -196,9 +224,9 @@ def write(
     started = f"frozen and finetune started from {options.weights}"
     note = f"Macro averages on the test split at a threshold of 0.5; {started}. Best on the validation split: {winner}."
     beside = Section("Side by side", "", None, charts[:1])
-    if "original_accuracy" in table:
-        note += " The original's are of 1,894 scans, its minutes of another machine and of 50 epochs at 445×312."
-        beside = Section("Beside the original", "Dark: here; light: as published.", None, charts[:1])
+    if baseline and any(name.startswith("baseline_") for name in table):
+        note += f" {baseline['note']}"
+        beside = Section("Beside the baseline", "Dark: here; light: as published.", None, charts[:1])
     sections = [
         # Turned: a dozen figures in a row would not fit on a screen.
         Section("Figures", note, table.T.rename(index=lambda name: name.replace("_", " "))),

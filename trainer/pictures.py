@@ -128,7 +128,7 @@ def save_bars(table: pd.DataFrame, names: Sequence[str], path: Path) -> None:
     """Save one group of bars per figure, each beside the one published before where there is one.
 
     Args:
-        table: a row per experiment; columns of `names`, and `original_<name>` if there are any.
+        table: a row per experiment; columns of `names`, and `baseline_<name>` if there are any.
         names: the figures.
         path: the PNG file to write.
     """
@@ -136,7 +136,7 @@ def save_bars(table: pd.DataFrame, names: Sequence[str], path: Path) -> None:
     axes = figure.subplots(1, len(names), squeeze=False)[0]
     places = np.arange(len(table))
     for axis, name in zip(axes, names, strict=True):
-        both = ((-0.2, name, "#3b6fd4"), (0.2, f"original_{name}", "#c3d2f2"))
+        both = ((-0.2, name, "#3b6fd4"), (0.2, f"baseline_{name}", "#c3d2f2"))
         shown = [bar for bar in both if bar[1] in table]
         for shift, column, colour in shown:
             bars = axis.bar(places + shift * (len(shown) - 1), table[column], 0.38, color=colour)

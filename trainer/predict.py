@@ -38,7 +38,7 @@ def predict(
 
     Args:
         images: a folder, searched with all its sub-folders but hidden ones; one image; a pattern such as
-            'cards/**/*.jpg'; or s3://bucket/prefix, which is first copied to the system's temporary folder.
+            'photos/**/*.jpg'; or s3://bucket/prefix, which is first copied to the system's temporary folder.
         model: a model.onnx, or champion for the one that MLflow's registry names.
         out: the file to write, .csv or .parquet.
         workers: images decoded at the same time while the model works; one per core by default.

@@ -1,8 +1,9 @@
-"""Put the champion where images take their model from, with its card and the prediction that images are compared with.
+"""Put the champion where images take their model from, with its model card and a prediction to compare images with.
 
-    python model_card.py BAR OPTIONS OUT
+    python model_card.py BAR OPTIONS TEMPLATE OUT
 
-Needs the trainer's environment. `OPTIONS` are those of `manasight data scryfall` that the cards were fetched with.
+Needs the trainer's environment. `TEMPLATE` is the model card with fields in braces; `OPTIONS` are those that the
+training data was fetched with.
 """
 
 import argparse
@@ -21,28 +22,9 @@ from trainer.onnx_file import OnnxClassifier
 from trainer.promote import find_champion
 
 ROOT = Path(__file__).parents[2]
-CARD = """# The published model
-
-A ResNet18 for trading cards: {count} labels, {height}×{width} pixels, trained on real cards.
-
-```sh
-manasight data scryfall cards {options}
-manasight data split cards splits
-manasight fit --config trainer/experiments/{experiment}.yaml --data.root splits
-manasight evaluate && manasight export
-```
-
-Test split, each label at a threshold of 0.5; the app uses those in the file: {figures}.
-Run `{run}`, commit `{commit}`, data `{data}`.
-
-The cards are © Wizards of the Coast and stay where they were fetched; the model holds none of them. Manasight is
-unofficial fan content, permitted under the Fan Content Policy, and not approved or endorsed by Wizards.
-
-It knows single cards that fill the picture, and answers for any picture: it has no label for “not a card”.
-"""
 
 
-def publish(bar: float, options: str, out: Path) -> None:
+def publish(bar: float, options: str, template: Path, out: Path) -> None:
     """Write `model.onnx`, `README.md` and `prediction.json`; nothing is left half-written.
 
     Raises:
@@ -67,7 +49,7 @@ def publish(bar: float, options: str, out: Path) -> None:
     (new / "prediction.json").write_text(
         json.dumps({"image": picture, "probabilities": probabilities}, indent=2) + "\n"
     )
-    card = CARD.format(
+    text = template.read_text(encoding="utf-8").format(
         count=len(model.metadata.classes),
         height=height,
         width=width,
@@ -78,7 +60,7 @@ def publish(bar: float, options: str, out: Path) -> None:
         commit=model.metadata.git_commit,
         data=model.metadata.data_fingerprint,
     )
-    (new / "README.md").write_text(card)
+    (new / "README.md").write_text(text)
     shutil.rmtree(out, ignore_errors=True)
     new.rename(out)
     print(f"published: {out}, macro F1 {figures['macro_f1']:.4f}")
@@ -89,10 +71,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bar", type=float)
     parser.add_argument("options")
+    parser.add_argument("template", type=Path)
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
     try:
-        publish(arguments.bar, arguments.options, arguments.out)
+        publish(arguments.bar, arguments.options, arguments.template, arguments.out)
     except UserError as error:
         sys.exit(f"model_card: {error}")
 

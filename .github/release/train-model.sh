@@ -13,11 +13,11 @@ read -ra query <<<"${QUERY:?options of manasight data scryfall}"
 [[ ${BAR:-} =~ ^(0(\.[0-9]+)?|1(\.0+)?)$ ]] || { echo "train-model: BAR is '${BAR:-}'; give the macro F1 to reach, such as 0.98" >&2; exit 1; }
 # The card says what the cards were fetched with.
 if [ -d "$cards" ] && [ "$(cat "$MANASIGHT_HOME/query" 2>/dev/null)" != "$QUERY" ]; then
-  echo "train-model: $cards was fetched with other options; remove $MANASIGHT_HOME to start anew" >&2
+  echo "train-model: $cards was fetched with other options; remove $MANASIGHT_HOME to start over" >&2
   exit 1
 fi
 mkdir -p "$MANASIGHT_HOME"
 echo "$QUERY" >"$MANASIGHT_HOME/query"
 [ -d "$splits" ] || { "$bin/manasight" data scryfall "$cards" "${query[@]}"; "$bin/manasight" data split "$cards" "$splits"; }
-"$bin/manasight" experiments --data "$splits"
-"$bin/python" .github/release/model_card.py -- "$BAR" "$QUERY" "$out"
+"$bin/manasight" experiments --data "$splits" --baseline cards/baseline.yaml
+"$bin/python" .github/release/model_card.py -- "$BAR" "$QUERY" cards/model_card.md "$out"

@@ -412,19 +412,19 @@ def test_a_photo_is_predicted(page: Page, address: str) -> None:
 def test_the_samples_are_offered_to_a_model_of_cards(page: Page, card_address: str) -> None:
     page.goto(card_address)
 
-    page.get_by_role("button", name="Try these cards").click()
+    page.get_by_role("button", name="Try these samples").click()
 
     expect(cells(page)).to_have_count(8)
     page.get_by_role("button", name="Look closer").first.click()
-    expect(page.get_by_role("dialog").get_by_role("table", name="Colour")).to_contain_text("red")
-    expect(page.get_by_role("dialog").get_by_role("table", name="Type")).to_contain_text("creature")
+    expect(page.get_by_role("dialog").get_by_role("table", name="Color")).to_contain_text("red")
+    expect(page.get_by_role("dialog").get_by_role("table", name="Other")).to_contain_text("creature")
 
 
 def test_the_samples_are_not_offered_to_another_model(page: Page, address: str) -> None:
     page.goto(address)
 
     expect(page.get_by_text("Files", exact=True)).to_be_visible()
-    expect(page.get_by_role("button", name="Try these cards")).to_have_count(0)
+    expect(page.get_by_role("button", name="Try these samples")).to_have_count(0)
 
 
 def test_the_page_loads_nothing_from_elsewhere(page: Page, card_address: str) -> None:
@@ -432,7 +432,7 @@ def test_the_page_loads_nothing_from_elsewhere(page: Page, card_address: str) ->
     page.on("request", lambda request: asked.append(request.url))
 
     page.goto(card_address)
-    page.get_by_role("button", name="Try these cards").click()
+    page.get_by_role("button", name="Try these samples").click()
     expect(cells(page)).to_have_count(8)
 
     foreign = [url for url in asked if not url.startswith((card_address, "data:", "blob:"))]
@@ -442,7 +442,7 @@ def test_the_page_loads_nothing_from_elsewhere(page: Page, card_address: str) ->
 def test_a_phone_needs_no_sideways_scrolling(page: Page, card_address: str) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     page.goto(card_address)
-    page.get_by_role("button", name="Try these cards").click()
+    page.get_by_role("button", name="Try these samples").click()
     expect(cells(page)).to_have_count(8)
 
     main = page.get_by_test_id("stMain")

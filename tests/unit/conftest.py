@@ -69,15 +69,16 @@ def make_images(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[CardServer]:
     """A running server that commands believe to be Scryfall; requests need no pause here unless a test says so."""
+    from cards import mtgpics
+    from cards.scryfall import client
     from trainer.data import web
-    from trainer.data.cards import mtgpics, scryfall
 
     with CardServer() as running:
         monkeypatch.setenv("MANASIGHT_SCRYFALL_URL", running.url)
         monkeypatch.setenv("MANASIGHT_HOME", str(tmp_path / "home"))
         monkeypatch.setattr(mtgpics, "INTERVAL", 0.0)
-        monkeypatch.setattr(scryfall, "INTERVAL", 0.0)
-        monkeypatch.setattr(scryfall, "SLOW_PATHS", {})
+        monkeypatch.setattr(client, "INTERVAL", 0.0)
+        monkeypatch.setattr(client, "SLOW_PATHS", {})
         monkeypatch.setattr(web, "BACK_OFF", 0.01)
         yield running
 

@@ -92,7 +92,7 @@ def test_a_host_header_is_split_from_its_port() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("ALLOWED_HOSTS", "https://cards.example.com", "host names such as cards.example.com"),
+        ("ALLOWED_HOSTS", "https://cards.example.com", "host names such as app.example.com"),
         ("ALLOWED_HOSTS", "cards.example.com:8501", "without scheme and port"),
         ("CORS_ORIGINS", "shop.example", "origins such as https://shop.example"),
         ("CORS_ORIGINS", "https://shop.example/", "without a path"),

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import text
+from app.labels import groups
 
 # Names that people and attackers give to files and labels.
 NAMES = [
@@ -81,3 +82,9 @@ def test_a_long_name_is_shortened() -> None:
 
 def test_an_emoji_of_several_signs_stays_one() -> None:
     assert text.one_line("👩‍👧.jpg") == "👩‍👧.jpg"
+
+
+def test_names_of_colors_are_a_group_of_their_own():
+    assert groups(["cat", "red", "dog", "blue"]) == [("Color", ["red", "blue"]), ("Other", ["cat", "dog"])]
+    assert groups(["cat", "red"]) == [("", ["cat", "red"])]
+    assert groups(["red", "blue"]) == [("", ["red", "blue"])]

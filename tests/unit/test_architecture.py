@@ -39,10 +39,30 @@ def test_the_trainer_does_not_import_the_app():
         assert not {name for name in names if name.split(".")[0] == "app"}, path
 
 
-def test_only_the_command_line_knows_about_cards():
-    for path, names in imported("trainer").items():
-        if not path.is_relative_to("trainer/data/cards"):
-            assert not {name for name in names if name.startswith("trainer.data.cards")}, path
+def test_the_example_does_not_import_the_app_or_the_commands():
+    for path, names in imported("cards").items():
+        assert not {name for name in names if name.split(".")[0] == "app"}, path
+        assert not {name for name in names if name.split(".")[:2] in (["trainer", "cli"], ["trainer", "fit"])}, path
+
+
+def test_only_the_list_of_commands_mentions_the_example():
+    """Not only imports: no label, color or figure of the example either."""
+    words = re.compile(
+        r"\b(?:cards?|mana|creatures?|planeswalkers?|scryfall|mtg\w*|magic: the|wizards|swatch(?:es)?)\b", re.IGNORECASE
+    )
+    model_card = re.compile(r"model[ _-]cards?|\bcard=|\.card\b|\bcard: |_read_card", re.IGNORECASE)
+    files = [path for room in ("app", "contract", "trainer") for path in (ROOT / room).rglob("*")]
+    files.append(ROOT / ".github/release/model_card.py")
+    found = []
+    for path in files:
+        if path.suffix not in (".py", ".yaml", ".html", ".css"):
+            continue
+        name = path.relative_to(ROOT).as_posix()
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            is_command = name == "trainer/cli.py" and line.startswith('    "data ')
+            if not is_command and words.search(model_card.sub("", line)):
+                found.append(f"{name}:{number}: {line.strip()}")
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize("name", ["app", "trainer", "mlflow", "dev"])

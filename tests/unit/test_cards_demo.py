@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from trainer.data.cards import demo
+from cards.drawn import demo
 from trainer.data.staging import staged_folder
 from trainer.errors import UserError
 

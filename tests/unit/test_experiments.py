@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
+from cards.drawn.demo import LABEL_SETS
 from trainer import pictures, tracking
 from trainer.cli import main
-from trainer.comparison import command, compare, resumable
-from trainer.data.cards.demo import LABEL_SETS
+from trainer.comparison import command, compare, read_baseline, resumable
 from trainer.explain import correlation
 from trainer.network import MultiLabelResNet
 
@@ -54,7 +54,7 @@ def test_three_runs_a_table_and_a_winner(data, tmp_path, capsys, monkeypatch):
 
     folder = tmp_path / "home" / "experiments" / "comparison"
     table = pd.read_csv(folder / "comparison.csv", index_col="experiment")
-    assert not [name for name in table if "original" in name]  # it had other labels
+    assert not [name for name in table if "baseline" in name]
     for name, run in runs.items():
         assert run.info.status == "FINISHED"
         assert table.loc[name, "macro_f1"] == pytest.approx(run.data.metrics["test_macro_f1"], abs=1e-4)
@@ -63,7 +63,7 @@ def test_three_runs_a_table_and_a_winner(data, tmp_path, capsys, monkeypatch):
         assert {"comparison/comparison.csv", "comparison/comparison.html"} <= logged
     page = (folder / "comparison.html").read_text()
     assert page.count("data:image/png;base64,") == 2
-    assert "original" not in page
+    assert "baseline" not in page
     assert "resnet18.pth" in page
 
     # The winner on the validation split, and it alone, is registered and champion.
@@ -128,13 +128,34 @@ def test_data_must_be_named(capsys, words, says):
     assert says in capsys.readouterr().err
 
 
-def test_only_the_originals_labels_are_compared_with_the_original(tmp_path):
+def test_a_baseline_is_compared_only_with_its_own_classes(tmp_path, capsys):
     rows = {"finetune": {"accuracy": 0.9, "precision": 0.8, "recall": 0.7, "minutes": 3.0, "run": "01234567"}}
     of_cards = {label for name in LABEL_SETS for label in name.split("-")}
-    assert compare(rows, sorted(of_cards)).loc["finetune", "original_accuracy"] == 0.999
-    table = compare(rows, ["indoors", "cat"])
+    baseline = read_baseline(Path(__file__).parents[2] / "cards" / "baseline.yaml")
+    assert compare(rows, baseline, sorted(of_cards)).loc["finetune", "baseline_accuracy"] == 0.999
+    table = compare(rows, baseline, ["indoors", "cat"])
     assert table.columns.tolist() == [*rows["finetune"]]
+    assert "the baseline is left out: its classes are artifact, black" in capsys.readouterr().out
     pictures.save_bars(table, ("accuracy", "minutes"), tmp_path / "bars.png")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "note: x",
+        "{note: x, classes: 3, experiments: {}}",
+        "{note: x, classes: [a], experiments: {a: {b: c}}}",
+    ],
+)
+def test_a_baseline_of_another_form_is_one_sentence(data, tmp_path, capsys, text):
+    path = tmp_path / "baseline.yaml"
+    path.write_text(text)
+    assert experiments(data, "--baseline", str(path)) == 1
+    assert "needs a note, a list of classes, and experiments with numbers" in capsys.readouterr().err
+    assert experiments(data, "--baseline", str(tmp_path / "none.yaml")) == 1
+    assert "cannot read the baseline" in capsys.readouterr().err
 
 
 def test_maps_that_are_proportional_agree_and_others_do_not():

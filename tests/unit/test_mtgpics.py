@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from card_server import CardServer, card, picture
 
+from cards import mtgpics as module
+from cards.mtgpics import links
 from trainer.cli import main
-from trainer.data.cards import mtgpics as module
-from trainer.data.cards.mtgpics import links
 
 PAGE = "/set?set=318"
 

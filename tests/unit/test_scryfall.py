@@ -14,9 +14,10 @@ import pytest
 from card_server import BULK, SLOW, CardServer, addresses, card, picture
 from trees import tree
 
+from cards.labels import labels_of, load_rules
+from cards.scryfall.client import read_cards
+from cards.scryfall.selection import pictures_of
 from trainer.cli import main
-from trainer.data.cards.labels import labels_of, load_rules
-from trainer.data.cards.scryfall import pictures_of, read_cards
 from trainer.data.web import retry_after
 from trainer.errors import UserError
 
@@ -760,7 +761,9 @@ def test_large_card_data_fits_in_200_mb(tmp_path):
     code = (
         "import re; import trainer.cli, jsonargparse\n"
         "from pathlib import Path\n"
-        "from trainer.data.cards.scryfall import choose, keep, read_cards, load_rules\n"
+        "from cards.labels import load_rules\n"
+        "from cards.scryfall.client import read_cards\n"
+        "from cards.scryfall.selection import choose, keep\n"
         f"cards = read_cards(Path({str(path)!r}))\n"
         "found = keep(choose(cards, load_rules(), set(), None, False, 'en', 'normal'), None, Path('none'))\n"
         "peak = re.search(r'VmHWM:\\s+(\\d+) kB', Path('/proc/self/status').read_text())[1]\n"

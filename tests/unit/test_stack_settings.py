@@ -5,7 +5,7 @@ import os
 import pytest
 from stack_script import RUNNING, programs_without_docker, stack
 
-from trainer.data.cards import demo
+from cards.drawn import demo
 
 __all__ = ["programs_without_docker", "stack"]
 

@@ -7,11 +7,11 @@ import imagehash
 import numpy as np
 from PIL import Image
 
-# Of 256 hash bits: on 564 card scans a smaller, recompressed copy differs in at most 16, another card in at least 35.
+# Of 256 hash bits: on 564 scans a smaller, recompressed copy differs in at most 16, another object in at least 35.
 ALIKE_BITS = 20
 
 # The hash of a plain picture (a shape or stripes on one colour) is nearly all zeros, whatever the picture: thumbnails
-# decide. Of the rarer bit card scans have a share of 0.4 to 0.5, a circle on white has 0.05 to 0.34.
+# decide. Of the rarer bit scans have a share of 0.4 to 0.5, a circle on white has 0.05 to 0.34.
 RARER_BIT = 1 / 3
 LEVELS = 5  # of 255: what recompression and resizing change in a thumbnail
 

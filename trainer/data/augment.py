@@ -26,7 +26,7 @@ class Augmentation:
         scale: largest zoom in or out, as a share.
         perspective: largest move of each corner by itself, as a share of the image's size.
         brightness, contrast, saturation: largest change, as a share.
-        hue: largest shift of the hue, in degrees of the colour circle. Colours are labels of cards: none by default.
+        hue: largest shift of the hue, in degrees of the color circle. None by default: a color may be a label.
         blur: chance of a slight blur.
         flip: chance of a left-right flip; for images without text or handedness.
     """

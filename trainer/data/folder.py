@@ -21,7 +21,7 @@ NAMED = 20  # images or labels in one sentence
 
 
 def label_set(name: str, separator: str = "-") -> tuple[str, ...]:
-    """The labels in a folder's name, sorted: `creature-black` and `black-creature` are the same set.
+    """The labels in a folder's name, sorted: `round-red` and `red-round` are the same set.
 
     Raises:
         UserError: if a label is empty, stands twice, or has a space at an end.

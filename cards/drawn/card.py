@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from random import Random
 
-from trainer.data.cards import text
+from cards.drawn import text
 
 COLOURS = ("white", "blue", "black", "red", "green")
 LAND_TYPES = {"white": "Plains", "blue": "Island", "black": "Swamp", "red": "Mountain", "green": "Forest"}

@@ -6,7 +6,7 @@ from random import Random
 
 from PIL import Image, ImageDraw, ImageFilter
 
-from trainer.data.cards.text import font
+from cards.drawn.text import font
 
 SIDE = 256  # masks are drawn once at this size and scaled down
 INK = {

@@ -7,7 +7,7 @@ from random import Random
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from trainer.data.cards.texture import patch
+from cards.drawn.texture import patch
 
 RGB = tuple[int, int, int]
 

@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
-from trainer.data.cards import symbols, text
-from trainer.data.cards.art import paint
-from trainer.data.cards.canvas import RGB, UNITS, Box, Canvas, luminance
-from trainer.data.cards.card import Card
+from cards.drawn import symbols, text
+from cards.drawn.art import paint
+from cards.drawn.canvas import RGB, UNITS, Box, Canvas, luminance
+from cards.drawn.card import Card
 
 
 class Inks(NamedTuple):

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from trainer.data.cards import frames
-from trainer.data.cards.camera import shoot
-from trainer.data.cards.card import COLOURS, design
+from cards.drawn import frames
+from cards.drawn.camera import shoot
+from cards.drawn.card import COLOURS, design
 from trainer.data.staging import staged_folder
 from trainer.errors import UserError
 from trainer.resources import cpu_cores

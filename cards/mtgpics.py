@@ -11,8 +11,9 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from bs4 import BeautifulSoup
 
-from trainer.data.cards.labels import labels_of, load_rules
-from trainer.data.cards.scryfall import RIGHTS, bulk_cards, open_scryfall, pictures_of, well_formed
+from cards.labels import labels_of, load_rules
+from cards.scryfall.client import RIGHTS, bulk_cards, open_scryfall, well_formed
+from cards.scryfall.selection import pictures_of
 from trainer.data.download import Wanted, check_failed, download_pictures, file_name, is_address
 from trainer.data.staging import check_room
 from trainer.data.web import FetchError, Web
@@ -41,7 +42,7 @@ def mtgpics(
         save_dir: the folder to fill.
         label_with_scryfall: sort the pictures into label folders, by the cards' names and what Scryfall knows of them.
         multicolour: keep multi-coloured cards, coloured artifacts and non-basic lands, with all their labels.
-        labels: a YAML file of other rules, like trainer/data/cards/labels.yaml.
+        labels: a YAML file of other rules, like cards/labels.yaml.
     """
     if not is_address(deck_url):
         raise UserError(f"'{deck_url}' is no page; name one: --deck-url https://www.mtgpics.com/set?set=318")

@@ -7,8 +7,8 @@ from random import Random
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from trainer.data.cards.art import paint
-from trainer.data.cards.texture import patch
+from cards.drawn.art import paint
+from cards.drawn.texture import patch
 
 RGB = tuple[int, int, int]
 BILINEAR, BICUBIC = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC

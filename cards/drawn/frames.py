@@ -4,10 +4,10 @@ from random import Random
 
 from PIL import Image
 
-from trainer.data.cards import symbols, text
-from trainer.data.cards.canvas import RGB, Box, Canvas, luminance
-from trainer.data.cards.card import Card
-from trainer.data.cards.parts import (
+from cards.drawn import symbols, text
+from cards.drawn.canvas import RGB, Box, Canvas, luminance
+from cards.drawn.card import Card
+from cards.drawn.parts import (
     BLACK,
     LAND_BOX,
     OLD,

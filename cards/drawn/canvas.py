@@ -6,8 +6,8 @@ from random import Random
 import numpy as np
 from PIL import Image, ImageDraw
 
-from trainer.data.cards import symbols, text
-from trainer.data.cards.texture import patch
+from cards.drawn import symbols, text
+from cards.drawn.texture import patch
 
 RGB = tuple[int, int, int]
 Box = tuple[float, float, float, float]
