@@ -17,10 +17,12 @@ include docker/docker.mk
 include .github/release/release.mk
 include k8s/k8s.mk
 
-.PHONY: help demo demo-model ports test fuzz lint format lock clean chromium
+.PHONY: help install demo demo-model ports test fuzz lint format lock clean chromium
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+
+install: .venv/installed ## install `manasight` into .venv
 
 demo: .venv/installed ports $(STATE)/demo-model ## draw cards, train on them, serve the result: no Docker, no server (PORT=, MLFLOW_PORT=)
 	@exec $(BIN)/manasight serve --port $(PORT) --mlflow_port $(MLFLOW_PORT)
