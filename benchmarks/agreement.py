@@ -16,11 +16,12 @@ from tqdm import tqdm
 from app import decoding
 from app.model import Model
 from contract.decoding import Wanted
-from trainer.data.image import load_rgb, resize
-from trainer.evaluate import load_run
-from trainer.export import evaluation_of
-from trainer.onnx_file import decided
-from trainer.predict import find_images
+from contract.images import resize
+from trainer.data.images import load_rgb
+from trainer.data.samples import find_images
+from trainer.model.onnx_file import decided
+from trainer.report.evaluation import evaluation_of
+from trainer.tracking.runs import load_run
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from trainer.classifier import MultiLabelClassifier
+from trainer.model.classifier import MultiLabelClassifier
 from trainer.resources import fast_bfloat16
 
 CLASSES = 10

@@ -20,10 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.data.image import load_rgb, resize
+from contract.images import resize
+from trainer.commands.predict import label
+from trainer.data.images import load_rgb
 from trainer.data.parallel import in_order
-from trainer.onnx_file import OnnxClassifier, batched
-from trainer.predict import find_images, label
+from trainer.data.samples import find_images
+from trainer.model.onnx_file import OnnxClassifier, batched
 from trainer.resources import cpu_cores
 
 

@@ -40,10 +40,11 @@ import mlflow
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from trainer.classifier import MultiLabelClassifier
+from trainer.commands.fit import build_trainer
+from trainer.config import build_parser
 from trainer.data.module import MultiLabelDataModule
-from trainer.features import cached_loaders
-from trainer.fit import build_parser, build_trainer
+from trainer.model.classifier import MultiLabelClassifier
+from trainer.model.features import cached_loaders
 from trainer.resources import fast_bfloat16
 
 
@@ -125,7 +126,7 @@ def frozen(module: MultiLabelDataModule, batch: tuple[torch.Tensor, torch.Tensor
 
 def images_of(module: MultiLabelDataModule) -> int:
     """The images that a frozen backbone runs over with one version of each: training and validation."""
-    return len(module.folder("train")) + len(module.folder("val"))
+    return len(module.dataset("train")) + len(module.dataset("val"))
 
 
 def precision() -> Any:

@@ -15,10 +15,10 @@ from cards.labels import labels_of, load_rules
 from cards.scryfall.client import RIGHTS, bulk_cards, open_scryfall, well_formed
 from cards.scryfall.selection import pictures_of
 from trainer.data.download import Wanted, check_failed, download_pictures, file_name, is_address
+from trainer.data.http import FetchError, Web
 from trainer.data.staging import check_room
-from trainer.data.web import FetchError, Web
 from trainer.errors import UserError
-from trainer.home import home
+from trainer.paths import home
 
 # What it says of pages that are empty or badly encoded is no news to a user.
 logging.getLogger("bs4.dammit").setLevel(logging.ERROR)

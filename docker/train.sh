@@ -122,7 +122,7 @@ find_data() {
   export MANASIGHT_DATA=$DATA
 }
 
-# Whether DATA has all three splits, by the names that trainer/data/splits.py knows; `data split` adds a missing one.
+# Whether DATA has all three splits, by the names that trainer/data/samples.py knows; `data split` adds a missing one.
 is_split() {
   local found
   found=$(find "$DATA" -mindepth 1 -maxdepth 1 -type d | sed 's|.*/||' | tr '[:upper:]' '[:lower:]')

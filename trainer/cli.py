@@ -19,19 +19,22 @@ from trainer.errors import UserError
 COMMANDS: dict[str, tuple[str, str]] = {
     "data demo": ("cards.drawn.demo:draw", "draw a rights-free data set of cards"),
     "data scryfall": ("cards.scryfall.fetch:scryfall", "fetch card pictures from Scryfall, labelled"),
-    "data pull": ("trainer.data.store:pull", "copy a data set from S3"),
-    "data push": ("trainer.data.store:push", "copy a data set to S3"),
+    "data pull": ("trainer.data.s3:pull", "copy a data set from S3"),
+    "data push": ("trainer.data.s3:push", "copy a data set to S3"),
     "data mtgpics": ("cards.mtgpics:mtgpics", "fetch the card pictures of a set from mtgpics.com"),
     "data split": ("trainer.data.split:split", "split a folder of labelled images into train, val and test"),
-    "data describe": ("trainer.data.describe:describe", "count and check the images of a data set"),
-    "fit": ("trainer.fit:main", "train a classifier, tracked in MLflow"),
-    "experiments": ("trainer.comparison:main", "train frozen, finetune and scratch, compare them, promote the best"),
-    "evaluate": ("trainer.evaluate:evaluate", "measure a trained run on its test split"),
-    "export": ("trainer.export:export", "write model.onnx, check it against torch, register it"),
-    "promote": ("trainer.promote:promote", "make a registered model the champion if it is the better one"),
-    "serve": ("trainer.serve:serve", "the app and MLflow's page on this machine"),
-    "predict": ("trainer.predict:predict", "label a folder, a pattern or s3:// of images with a model.onnx"),
-    "explain": ("trainer.explain:explain", "show where a trained model looks"),
+    "data describe": ("trainer.commands.describe:describe", "count and check the images of a data set"),
+    "fit": ("trainer.commands.fit:main", "train a classifier, tracked in MLflow"),
+    "experiments": (
+        "trainer.commands.experiments:main",
+        "train frozen, finetune and scratch; promote the best",
+    ),
+    "evaluate": ("trainer.commands.evaluate:evaluate", "measure a trained run on its test split"),
+    "export": ("trainer.commands.export:export", "write model.onnx, check it against torch, register it"),
+    "promote": ("trainer.commands.promote:promote", "make a registered model the champion if it is the better one"),
+    "serve": ("trainer.commands.serve:serve", "the app and MLflow's page on this machine"),
+    "predict": ("trainer.commands.predict:predict", "label a folder, a pattern or s3:// of images with a model.onnx"),
+    "explain": ("trainer.commands.explain:explain", "show where a trained model looks"),
 }
 
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from trainer.files import write_whole
-from trainer.home import home
+from trainer.paths import home
 
 LOG_NAME = "last-error.log"
 MAX_MESSAGE = 300  # characters

@@ -4,6 +4,9 @@ import signal
 from types import FrameType
 from typing import NoReturn
 
+# The exit status of an interrupted command that can be resumed (EX_TEMPFAIL of sysexits.h).
+RESUMABLE = 75
+
 NAMES = {
     signal.SIGINT: "Ctrl-C",
     signal.SIGTERM: "SIGTERM",

@@ -15,11 +15,13 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from trainer import tracking
-from trainer.data.image import load_rgb, resize
+from contract.images import resize
+from trainer.data.images import load_rgb
 from trainer.errors import UserError
-from trainer.onnx_file import OnnxClassifier
-from trainer.promote import find_champion
+from trainer.model.onnx_file import OnnxClassifier
+from trainer.tracking.mlflow import connect
+from trainer.tracking.registry import find_champion
+from trainer.tracking.runs import run_folder
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,10 +32,10 @@ def publish(bar: float, options: str, template: Path, out: Path) -> None:
     Raises:
         UserError: if there is no champion, or its macro F1 is below the bar.
     """
-    version = find_champion(tracking.connect())
+    version = find_champion(connect())
     if version is None:
         raise UserError("there is no champion to publish")
-    path = tracking.run_folder(version.run_id) / "model.onnx"
+    path = run_folder(version.run_id) / "model.onnx"
     model = OnnxClassifier(path)
     figures = model.metadata.metrics["test"]
     if not figures["macro_f1"] >= bar:
@@ -54,7 +56,7 @@ def publish(bar: float, options: str, template: Path, out: Path) -> None:
         height=height,
         width=width,
         options=options,
-        experiment=yaml.safe_load((tracking.run_folder(version.run_id) / "config.yaml").read_text())["name"],
+        experiment=yaml.safe_load((run_folder(version.run_id) / "config.yaml").read_text())["name"],
         figures=", ".join(f"{name} {value:.3f}" for name, value in figures.items()),
         run=version.run_id,
         commit=model.metadata.git_commit,

@@ -12,9 +12,9 @@ from urllib.parse import urlencode, urlsplit
 import ijson
 from tqdm import tqdm
 
-from trainer.data.web import FetchError, Web
+from trainer.data.http import FetchError, Web
 from trainer.errors import UserError
-from trainer.home import home
+from trainer.paths import home
 
 # Seconds, a little longer than https://scryfall.com/docs/api/rate-limits asks for: 10 requests a second, 2 on some
 # paths. Pictures have no limit there; they get the same.

@@ -20,7 +20,7 @@ from cards.scryfall.manifest import (
 )
 from cards.scryfall.selection import choose, colours_named, keep, labelled_as_before
 from trainer.data.download import Wanted, check_failed, download_pictures
-from trainer.data.web import Web
+from trainer.data.http import Web
 from trainer.errors import UserError
 
 

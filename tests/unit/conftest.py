@@ -20,13 +20,13 @@ COLOURS = {"red": (200, 40, 40), "green": (40, 170, 60), "blue": (50, 80, 210)}
 @pytest.fixture(scope="session")
 def new_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The SQLite file that MLflow makes in a new home: seconds of migrations, once for all tests."""
-    from trainer import tracking
+    from trainer.tracking.mlflow import connect
 
     folder = tmp_path_factory.mktemp("new-home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MANASIGHT_HOME", str(folder))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        tracking.connect()
+        connect()
     return folder / "mlflow.db"
 
 
@@ -71,7 +71,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[CardServ
     """A running server that commands believe to be Scryfall; requests need no pause here unless a test says so."""
     from cards import mtgpics
     from cards.scryfall import client
-    from trainer.data import web
+    from trainer.data import http as web
 
     with CardServer() as running:
         monkeypatch.setenv("MANASIGHT_SCRYFALL_URL", running.url)

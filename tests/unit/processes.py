@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["trainer.fit", "trainer.evaluate", "trainer.export", "trainer.promote"])
+CONTEXT.set_forkserver_preload([f"trainer.commands.{name}" for name in ("fit", "evaluate", "export", "promote")])
 
 
 def run(arguments: list[str], environment: dict[str, str], folder: str, output: str, first: str) -> None:

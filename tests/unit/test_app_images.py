@@ -16,7 +16,7 @@ from app.images import overlay
 from contract import images
 from contract.decoding import Wanted
 from contract.images import ImageError, Limits, TooLargeError, decode, resize
-from trainer.data.image import load_rgb
+from trainer.data.images import load_rgb
 
 # pytest undoes the filters that app.images sets for the app's own process.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")

@@ -12,8 +12,8 @@ import psutil
 import pytest
 from mlflow.exceptions import MlflowException
 
-from trainer import tracking
 from trainer.cli import COMMANDS, explain, main
+from trainer.paths import home
 
 
 @pytest.fixture(autouse=True)
@@ -294,7 +294,7 @@ def test_nothing_to_promote(capsys):
 def test_no_champion_to_predict_with(capsys, make_images):
     error = sentence(capsys, "predict", make_images("data", {"red": 1}))
     assert "there is no champion in" in error
-    assert not tracking.home().exists()  # a question leaves nothing
+    assert not home().exists()  # a question leaves nothing
 
 
 def test_a_port_in_use_is_named(capsys):

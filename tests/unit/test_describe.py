@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from trainer.cli import main
-from trainer.data.describe import describe, examine, split_folders
-from trainer.data.folder import MultiLabelImageFolder
+from trainer.commands.describe import describe
+from trainer.data.dataset import MultiLabelImageFolder
+from trainer.data.describe import examine
 from trainer.data.parallel import in_order
-from trainer.data.survey import channel_statistics
+from trainer.data.scan import channel_statistics
 from trainer.errors import UserError
 
 
@@ -144,8 +145,8 @@ def test_channel_statistics_are_exact(make_images):
 
 
 def test_splits_without_train_are_refused(make_images):
-    with pytest.raises(UserError, match="holds 'test' but no train"):
-        split_folders(make_images("data/test", {"red": 1}).parent)
+    with pytest.raises(UserError, match="has 'test' but no train"):
+        examine(make_images("data/test", {"red": 1}).parent)
 
 
 def test_what_is_no_image_is_told_and_what_is_no_file_is_left_out(make_images, capsys):
@@ -189,7 +190,7 @@ def test_names_that_are_no_utf8_are_a_sentence(make_images, capsys, monkeypatch,
 def test_mistakes_are_a_sentence_before_anything_is_decoded(make_images, capsys, monkeypatch, options, says):
     root = make_images("data", {"red": 1})
     monkeypatch.chdir(root.parent)
-    monkeypatch.setattr("trainer.data.describe.examine", None)
+    monkeypatch.setattr("trainer.commands.describe.examine", None)
     assert main(["data", "describe", "data", *options]) == 1
     assert says in capsys.readouterr().err
     assert [path.name for path in root.parent.iterdir()] == ["data"]

@@ -14,8 +14,8 @@ import mlflow
 import pytest
 import torch
 
-from trainer import tracking
 from trainer.cli import main
+from trainer.tracking.mlflow import connect
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +46,7 @@ def torchrun(data: Path, port: int, *more: str) -> subprocess.Popen:
 
 
 def runs() -> list[mlflow.entities.Run]:
-    client = tracking.connect()
+    client = connect()
     return client.search_runs([client.get_experiment_by_name("manasight").experiment_id])
 
 
@@ -110,7 +110,7 @@ def test_a_run_of_two_processes_goes_on_in_one(home, data, find_port):
     state = torch.load(last, weights_only=False)
     assert state["epoch"] == 3
     assert state["global_step"] == 2 * 9 + 2 * 18
-    rates = tracking.connect().get_metric_history(run.info.run_id, "lr-AdamW/pg1")
+    rates = connect().get_metric_history(run.info.run_id, "lr-AdamW/pg1")
     assert max(rates, key=lambda point: point.step).value < 1e-4  # the cycle ended with the training
 
 

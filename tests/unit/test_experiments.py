@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from cards.drawn.demo import LABEL_SETS
-from trainer import pictures, tracking
 from trainer.cli import main
-from trainer.comparison import command, compare, read_baseline, resumable
-from trainer.explain import correlation
-from trainer.network import MultiLabelResNet
+from trainer.commands.experiments import command, compare, read_baseline, resumable
+from trainer.commands.explain import correlation
+from trainer.model.network import MultiLabelResNet
+from trainer.report import figures as pictures
+from trainer.tracking.mlflow import connect
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +44,7 @@ def test_a_stop_between_two_trainings_says_how_to_go_on(capsys):
 def test_three_runs_a_table_and_a_winner(data, tmp_path, capsys, monkeypatch):
     assert experiments(data) == 0
     printed = capsys.readouterr().out
-    client = tracking.connect()
+    client = connect()
     experiment = client.get_experiment_by_name("comparison")
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
     assert sorted(runs) == ["finetune", "frozen", "scratch"]

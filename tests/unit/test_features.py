@@ -13,15 +13,16 @@ import pytest
 import torch
 from torchvision.models import resnet18
 
-from trainer import tracking
-from trainer.classifier import MultiLabelClassifier
 from trainer.cli import main
+from trainer.commands.export import export
 from trainer.data.module import MultiLabelDataModule
-from trainer.export import export
-from trainer.features import CachedFeatures, cached_loaders
-from trainer.network import MultiLabelResNet
-from trainer.onnx_file import OnnxClassifier
-from trainer.weights import IMAGENET_FILE
+from trainer.model.classifier import MultiLabelClassifier
+from trainer.model.features import CachedFeatures, cached_loaders
+from trainer.model.network import MultiLabelResNet
+from trainer.model.onnx_file import OnnxClassifier
+from trainer.model.weights import IMAGENET_FILE
+from trainer.tracking.mlflow import connect
+from trainer.tracking.runs import find_run, run_folder
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +43,7 @@ def made_up_imagenet(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str,
     path = folder / IMAGENET_FILE
     torch.save(start, path)
     monkeypatch.setenv("MANASIGHT_WEIGHTS", str(folder))
-    monkeypatch.setattr("trainer.weights.IMAGENET_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    monkeypatch.setattr("trainer.model.weights.IMAGENET_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
     return start
 
 
@@ -72,7 +73,7 @@ def test_features_are_those_of_the_images_in_their_order(data):
         expected = model.eval()(images)
         found = model(seen.features[0].float())
     torch.testing.assert_close(found, expected, atol=2e-3, rtol=0)
-    torch.testing.assert_close(seen.targets, module.folder("val").targets)
+    torch.testing.assert_close(seen.targets, module.dataset("val").targets)
 
 
 def test_each_item_is_one_of_its_own_versions():
@@ -99,14 +100,14 @@ def test_the_backbone_runs_once_per_image_and_version(home, data, tmp_path, monk
     assert sum(seen) == 2 * 72 + 24  # for all the epochs
     monkeypatch.setattr(MultiLabelResNet, "features", real)
 
-    run_id = tracking.find_run("latest")
-    folder = tracking.run_folder(run_id)
+    run_id = find_run("latest")
+    folder = run_folder(run_id)
     kept = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     for name, tensor in start.items():
         if name.startswith("fc."):  # ImageNet's own thousand classes
             continue
         torch.testing.assert_close(kept[f"network.backbone.{name}"], tensor, atol=0, rtol=0)
-    figures = tracking.connect().get_run(run_id).data.metrics
+    figures = connect().get_run(run_id).data.metrics
     assert figures["val_loss"] < 0.5  # random features tell colours apart; guessing gives 0.6
     assert figures["train_seconds"] > 0
 
@@ -116,7 +117,7 @@ def test_the_backbone_runs_once_per_image_and_version(home, data, tmp_path, monk
     model.check()
     module = MultiLabelDataModule(data, input_size=(48, 36), workers=0)
     images = np.stack([module.prepared("test")[index][0] for index in range(24)])
-    hits = (model(images) >= np.asarray(model.metadata.thresholds)) == (module.folder("test").targets.numpy() > 0.5)
+    hits = (model(images) >= np.asarray(model.metadata.thresholds)) == (module.dataset("test").targets.numpy() > 0.5)
     assert hits.mean() > 0.75
 
 
@@ -132,11 +133,11 @@ def test_a_frozen_run_that_is_stopped_before_its_first_step_can_go_on(home, data
     with monkeypatch.context() as during:
         during.setattr(MultiLabelResNet, "features", stopped)
         assert main(["fit", *options]) == 75
-    run_id = tracking.find_run("latest")
+    run_id = find_run("latest")
     assert f"stopped by SIGTERM; go on with: manasight fit --resume {run_id}" in capsys.readouterr().out
-    assert tracking.connect().get_run(run_id).info.status == "KILLED"
+    assert connect().get_run(run_id).info.status == "KILLED"
     assert main(["fit", "--resume"]) == 0
-    assert tracking.connect().get_run(run_id).info.status == "FINISHED"
+    assert connect().get_run(run_id).info.status == "FINISHED"
 
 
 @pytest.mark.parametrize("views", [0, 2])
@@ -158,8 +159,8 @@ def test_a_frozen_run_is_resumed(home, data, tmp_path, monkeypatch, capsys, view
     monkeypatch.setattr(MultiLabelClassifier, "training_step", real)
     torch.save(MultiLabelResNet(1).backbone.state_dict(), weights)  # others: the run keeps the ones that it began with
     assert main(["fit", "--resume"]) == 0
-    run_id = tracking.find_run("latest")
-    state = torch.load(tracking.run_folder(run_id) / "checkpoints" / "last.ckpt", weights_only=False)
+    run_id = find_run("latest")
+    state = torch.load(run_folder(run_id) / "checkpoints" / "last.ckpt", weights_only=False)
     assert state["epoch"] == 2
-    steps = [point.step for point in tracking.connect().get_metric_history(run_id, "val_macro_f1")]
+    steps = [point.step for point in connect().get_metric_history(run_id, "val_macro_f1")]
     assert steps == [2, 5, 8]

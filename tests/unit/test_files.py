@@ -4,9 +4,9 @@ import resource
 
 import pytest
 
-from trainer import tracking
 from trainer.files import write_whole
-from trainer.page import save_page
+from trainer.report.html import save_page
+from trainer.tracking.runs import remember_run
 
 
 def test_a_full_disk_leaves_no_part_of_a_file(tmp_path, monkeypatch):
@@ -17,7 +17,7 @@ def test_a_full_disk_leaves_no_part_of_a_file(tmp_path, monkeypatch):
         for write in (
             lambda: write_whole(tmp_path / "cards" / "a.jpg", bytes(20)),
             lambda: save_page("title", "subtitle", [], tmp_path / "page.html"),
-            lambda: tracking.remember_run("0123456789abcdef"),
+            lambda: remember_run("0123456789abcdef"),
         ):
             with pytest.raises(OSError, match="File too large"):
                 write()

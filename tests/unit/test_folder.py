@@ -7,41 +7,52 @@ import pytest
 import torch
 from PIL import Image
 
-from trainer.data.folder import MultiLabelImageFolder, label_set
+from trainer.data.dataset import MultiLabelImageFolder
+from trainer.data.samples import Format, find_images, label_set
 from trainer.errors import UserError
-from trainer.predict import find_images
 
 
 def test_folder_names_become_multi_hot_targets(make_images):
     root = make_images("data", {"red-square": 2, "blue": 1})
     data = MultiLabelImageFolder(root)
     assert data.classes == ["blue", "red", "square"]
-    assert data.class_to_idx == {"blue": 0, "red": 1, "square": 2}
-    assert data.label_sets == [("blue",), ("red", "square"), ("red", "square")]
+    assert [image.labels for image in data.images] == [("blue",), ("red", "square"), ("red", "square")]
     assert data.targets.dtype == torch.float32
     assert data.targets.tolist() == [[1, 0, 0], [0, 1, 1], [0, 1, 1]]
     image, target = data[1]
     assert image.mode == "RGB"
     assert image.size == (36, 48)
     assert target.tolist() == [0, 1, 1]
-    assert Path(data.samples[0][0]).parent.name == "blue"
+    assert data.images[0].path.parent.name == "blue"
 
 
 def test_the_order_of_labels_in_a_name_does_not_matter(make_images):
     data = MultiLabelImageFolder(make_images("data", {"red-square": 1, "square-blue": 1, "square-red": 1}))
     assert data.classes == ["blue", "red", "square"]
-    assert data.label_sets.count(("red", "square")) == 2
+    assert [image.labels for image in data.images].count(("red", "square")) == 2
 
 
 def test_another_separator(make_images):
-    data = MultiLabelImageFolder(make_images("data", {"red+dark-blue": 1, "square": 1}), separator="+")
+    data = MultiLabelImageFolder(make_images("data", {"red+dark-blue": 1, "square": 1}), form=Format("+"))
     assert data.classes == ["dark-blue", "red", "square"]
 
 
-def test_transforms_are_applied(make_images):
-    root = make_images("data", {"red": 1, "blue": 1})
-    data = MultiLabelImageFolder(root, transform=lambda image: image.size, target_transform=lambda target: target.sum())
-    assert data[0] == ((36, 48), 1)
+def test_the_folder_of_negatives_means_no_label(make_images):
+    root = make_images("data", {"red-square": 1, "blue": 1, "_none": 2})
+    data = MultiLabelImageFolder(root)
+    assert data.classes == ["blue", "red", "square"]
+    assert data.targets.tolist() == [[0, 0, 0], [0, 0, 0], [1, 0, 0], [0, 1, 1]]
+
+
+def test_negatives_may_have_another_name_or_none(make_images):
+    root = make_images("data", {"red": 1, "blue": 1, "nothing-here": 1, "_none": 1})
+    assert MultiLabelImageFolder(root, form=Format("-", "nothing-here")).classes == ["_none", "blue", "red"]
+    assert MultiLabelImageFolder(root, form=Format("-", "")).classes == ["_none", "blue", "here", "nothing", "red"]
+
+
+def test_one_label_beside_negatives_is_refused_with_a_way_out(make_images):
+    with pytest.raises(UserError, match=r"one label, 'red'; .* or call '_none' something that is a label"):
+        MultiLabelImageFolder(make_images("data", {"red": 1, "_none": 1}))
 
 
 def test_hidden_folders_and_other_files_are_left_out(make_images):
@@ -124,7 +135,7 @@ def test_unreadable_images_are_dropped_on_request(make_images):
     root = make_images("data", {"red": 2, "blue": 2})
     spoil(root)
     data = MultiLabelImageFolder(root, drop_unreadable=True)
-    assert len(data) == len(data.targets) == len(data.label_sets) == 4
+    assert len(data) == len(data.targets) == len(data.images) == 4
     assert [path.name for path, _ in data.dropped] == ["cut.png", "empty.png", "page.jpg"]
 
 
@@ -170,7 +181,7 @@ def test_a_link_to_itself_is_an_unreadable_image(make_images):
 def test_a_folder_that_is_a_link_to_nothing_is_refused(make_images):
     root = make_images("data", {"red": 1, "blue": 1})
     (root / "green").symlink_to("nowhere")
-    with pytest.raises(UserError, match="green' is a link to nothing"):
+    with pytest.raises(UserError, match="green' is a broken link"):
         MultiLabelImageFolder(root)
 
 

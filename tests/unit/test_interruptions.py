@@ -18,12 +18,13 @@ from mlflow.entities import Metric
 from mlflow_server import mlflow_server
 from processes import Manasight
 
-from trainer import tracking
-from trainer.checkpoints import WholeCheckpoints
 from trainer.cli import main
-from trainer.delivery import SteadyLogger
-from trainer.export import export
-from trainer.onnx_file import OnnxClassifier
+from trainer.commands.export import export
+from trainer.model.checkpoints import WholeCheckpoints
+from trainer.model.onnx_file import OnnxClassifier
+from trainer.tracking.logger import SteadyLogger
+from trainer.tracking.mlflow import connect, experiment_id
+from trainer.tracking.runs import find_run, run_folder
 
 pytestmark = pytest.mark.slow
 
@@ -60,7 +61,7 @@ def killed(start: Callable[..., Manasight]) -> Callable[..., None]:
 
 DIE = "os.kill(os.getpid(), signal.SIGKILL)"
 IN_AN_EPOCH = f"""
-from trainer.classifier import MultiLabelClassifier
+from trainer.model.classifier import MultiLabelClassifier
 real = MultiLabelClassifier.training_step
 def step(self, batch, index):
     if self.global_step == {STEPS + 4}:
@@ -85,7 +86,7 @@ os.fsync = fsync
 
 def assert_whole(run_id: str, epochs: int = EPOCHS) -> None:
     """A run that has finished with every step of every metric exactly once."""
-    client = tracking.connect()
+    client = connect()
     assert client.get_run(run_id).info.status == "FINISHED"
     every = list(range(epochs * STEPS))
     last = every[STEPS - 1 :: STEPS]
@@ -93,17 +94,17 @@ def assert_whole(run_id: str, epochs: int = EPOCHS) -> None:
         assert [point.step for point in client.get_metric_history(run_id, name)] == steps, name
     epoch = Counter(point.step for point in client.get_metric_history(run_id, "epoch"))
     assert set(epoch.values()) == {1}
-    state = torch.load(tracking.run_folder(run_id) / "checkpoints" / "last.ckpt", weights_only=False)
+    state = torch.load(run_folder(run_id) / "checkpoints" / "last.ckpt", weights_only=False)
     assert state["global_step"] == epochs * STEPS
-    assert not (tracking.run_folder(run_id) / "metrics.waiting").exists()
+    assert not (run_folder(run_id) / "metrics.waiting").exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc to find a file's name")
 @pytest.mark.parametrize("where", [IN_AN_EPOCH, IN_A_CHECKPOINT], ids=["in an epoch", "in a checkpoint"])
 def test_a_training_killed_outright_goes_on(home, killed, where):
     killed(where, *FIT)
-    run_id = tracking.find_run("latest")
-    checkpoints = tracking.run_folder(run_id) / "checkpoints"
+    run_id = find_run("latest")
+    checkpoints = run_folder(run_id) / "checkpoints"
     assert torch.load(checkpoints / "last.ckpt", weights_only=False)["global_step"] == STEPS  # the first epoch's, whole
     assert main(["fit", "--resume"]) == 0
     assert_whole(run_id)
@@ -112,8 +113,8 @@ def test_a_training_killed_outright_goes_on(home, killed, where):
 
 def test_an_export_killed_in_its_middle_is_done_again(home, killed):
     assert main(FIT) == 0
-    run_id = tracking.find_run("latest")
-    folder = tracking.run_folder(run_id)
+    run_id = find_run("latest")
+    folder = run_folder(run_id)
     killed(f"import trainer.export\ntrainer.export.largest_difference = lambda *_: {DIE}", "export")
     assert not (folder / "model.onnx").exists()
     killed(f"import mlflow\nmlflow.register_model = lambda *_: {DIE}", "export")
@@ -122,7 +123,7 @@ def test_an_export_killed_in_its_middle_is_done_again(home, killed):
     killed(f"import trainer.export\ntrainer.export.largest_difference = lambda *_: {DIE}", "export")
     assert (folder / "model.onnx").read_bytes() == before
     export()
-    client = tracking.connect()
+    client = connect()
     assert len(client.search_model_versions("name = 'manasight'")) == 1
     assert not list(folder.glob("*.new"))
     assert client.get_run(run_id).info.status == "FINISHED"
@@ -141,10 +142,10 @@ def test_a_full_disk_ends_a_training_that_can_go_on(home, capsys):
         assert main(FIT) == 1
         error = capsys.readouterr().err
         assert f"manasight: the disk of '{runs}" in error
-        run_id = tracking.find_run("latest")
+        run_id = find_run("latest")
         assert f"manasight fit --resume {run_id}" in error
-        assert tracking.connect().get_run(run_id).info.status == "FAILED"
-        folder = tracking.run_folder(run_id) / "checkpoints"
+        assert connect().get_run(run_id).info.status == "FAILED"
+        folder = run_folder(run_id) / "checkpoints"
         for path in folder.iterdir():
             torch.load(path, weights_only=False)  # whatever is there is whole
         subprocess.run(["mount", "-o", "remount,size=900m", str(runs)], check=True)
@@ -198,12 +199,12 @@ def test_training_goes_on_while_mlflow_is_away(home, server, start, monkeypatch)
     start_server()
     rest = fit.stdout.read()
     assert fit.wait(240) == 0, rest
-    assert_whole(tracking.find_run("latest"), epochs)
+    assert_whole(find_run("latest"), epochs)
 
 
 def test_what_a_killed_process_could_not_deliver_is_delivered_by_the_next(home, monkeypatch):
-    client = tracking.connect()
-    run_id = client.create_run(tracking.experiment_id(client, "manasight")).info.run_id
+    client = connect()
+    run_id = client.create_run(experiment_id(client, "manasight")).info.run_id
     folder = home / "run"
     folder.mkdir()
     real = mlflow.MlflowClient.log_batch
@@ -211,7 +212,7 @@ def test_what_a_killed_process_could_not_deliver_is_delivered_by_the_next(home, 
     def away(*_: object, **__: object) -> None:
         raise ConnectionError
 
-    monkeypatch.setattr("trainer.delivery.PAUSE", 0.05)
+    monkeypatch.setattr("trainer.tracking.logger.PAUSE", 0.05)
     monkeypatch.setattr(mlflow.MlflowClient, "log_batch", away)
     first = SteadyLogger(run_id, folder, resumed=False)
     for step in range(3):
@@ -242,7 +243,7 @@ def test_metrics_that_cannot_be_delivered_leave_a_run_that_can_go_on(home, monke
     real = SteadyLogger.flush
     monkeypatch.setattr(SteadyLogger, "flush", lambda self, _: real(self, 30) + 5)
     assert main([*FIT, "--trainer.max_epochs=1"]) == 75
-    run_id = tracking.find_run("latest")
+    run_id = find_run("latest")
     assert (
         f"trained, but MLflow is away (5 metrics wait to be delivered); go on with: manasight fit --resume {run_id}"
         in (capsys.readouterr().out)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.data.folder import MultiLabelImageFolder
+from trainer.data.dataset import MultiLabelImageFolder
 from trainer.data.module import MultiLabelDataModule
 from trainer.data.prepared import PreparedImages
 from trainer.data.shared_pixels import SharedPixels
@@ -79,7 +79,7 @@ def same(loader: torch.utils.data.DataLoader) -> dict:
 
 @pytest.mark.parametrize(("method", "frozen"), [("spawn", "false"), ("forkserver", "true")])
 def test_training_and_evaluation_run_with_workers_that_are_not_forked(home, data, start, method, frozen):
-    from trainer.network import MultiLabelResNet
+    from trainer.model.network import MultiLabelResNet
 
     torch.save(MultiLabelResNet(1).backbone.state_dict(), "weights.pth")
     first = f"import multiprocessing; multiprocessing.set_start_method('{method}', force=True)"

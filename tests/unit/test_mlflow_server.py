@@ -9,11 +9,11 @@ import pytest
 from private_ca import answering, make_certificates
 
 from app.registry import Registry, RegistryError
-from trainer import tracking
-from trainer.data.store import pull
+from trainer.data.s3 import pull
 from trainer.environment import bypass_proxies
 from trainer.errors import UserError
-from trainer.mlflow_server import wait_for_server
+from trainer.tracking.mlflow import connect
+from trainer.tracking.server import wait_for_server
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
@@ -63,7 +63,7 @@ def test_mlflows_client_and_the_probe_use_the_same_certificate(tmp_path, monkeyp
     with answering(context) as (uri, asked):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(authority))
-        tracking.connect()
+        connect()
         assert [line.partition("?")[0] for line in asked] == ["GET /", "POST /api/2.0/mlflow/experiments/search"]
 
 
@@ -121,7 +121,7 @@ def test_what_a_proxy_answers_is_not_mlflows_answer(status, says, monkeypatch):
 @pytest.mark.parametrize(
     "code",
     [
-        "from trainer import tracking; tracking.connect()",
+        "from trainer import tracking; connect()",
         "import app.registry, os; app.registry.Registry(os.environ['MLFLOW_TRACKING_URI'], 'm').run_url('0123')",
     ],
 )

@@ -8,9 +8,9 @@ import torch
 from PIL import Image, ImageEnhance
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score
 
-from trainer.data.augment import Augmentation
-from trainer.metrics import confusion_matrices, measure, multilabel_metrics, per_class, tune_thresholds
-from trainer.network import ExportedGraph, MultiLabelResNet
+from trainer.data.transforms import Augmentation
+from trainer.model.metrics import confusion_matrices, measure, multilabel_metrics, per_class, tune_thresholds
+from trainer.model.network import ExportedGraph, MultiLabelResNet
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ import onnx
 import pytest
 import torch
 
-from trainer import weights
 from trainer.errors import UserError
-from trainer.network import ExportedGraph, MultiLabelResNet
-from trainer.onnx_file import Metadata, OnnxClassifier, batched, build, parse_metadata, read_metadata
+from trainer.model import weights
+from trainer.model.network import ExportedGraph, MultiLabelResNet
+from trainer.model.onnx_file import Metadata, OnnxClassifier, batched, build, parse_metadata, read_metadata
 
 METADATA = Metadata(
     classes=["blue", "red", "square"],

@@ -15,15 +15,14 @@ import numpy as np
 import pytest
 from mlflow_server import mlflow_server
 
-from trainer import tracking
-from trainer.champion import fit_note, other_labels
 from trainer.cli import main
-from trainer.data.folder import MultiLabelImageFolder
+from trainer.commands.promote import answers, promote
+from trainer.data.dataset import MultiLabelImageFolder
 from trainer.errors import UserError
-from trainer.export import register_model
-from trainer.metrics import compare
-from trainer.onnx_file import OnnxClassifier
-from trainer.promote import HISTORY, answers, fetch, find_version, promote
+from trainer.model.metrics import compare
+from trainer.model.onnx_file import OnnxClassifier
+from trainer.tracking.mlflow import connect, experiment_id
+from trainer.tracking.registry import HISTORY, fetch, find_version, fit_note, other_labels, register_model
 
 CLASSES = ["red", "green", "blue"]  # in the order of the tiny model's channels
 
@@ -38,8 +37,8 @@ def register(home: Path, tmp_path: Path, tiny_model: Callable[..., bytes]) -> Ca
     """A function that registers a tiny model, and returns its version."""
 
     def make(**changed: object) -> str:
-        client = tracking.connect()
-        run = client.create_run(tracking.experiment_id(client, "manasight"))
+        client = connect()
+        run = client.create_run(experiment_id(client, "manasight"))
         path = tmp_path / "model.onnx"
         path.write_bytes(tiny_model(metadata={"run_id": run.info.run_id} | changed))
         return register_model(run.info.run_id, path)
@@ -48,12 +47,12 @@ def register(home: Path, tmp_path: Path, tiny_model: Callable[..., bytes]) -> Ca
 
 
 def champion() -> int:
-    client = tracking.connect()
+    client = connect()
     return int(client.get_model_version_by_alias("manasight", "champion").version)
 
 
 def history() -> list[dict]:
-    tags = tracking.connect().get_registered_model("manasight").tags
+    tags = connect().get_registered_model("manasight").tags
     return [json.loads(tags[key]) for key in sorted(tags) if key.startswith(HISTORY)]
 
 
@@ -82,7 +81,7 @@ def test_a_paired_bootstrap_tells_noise_from_difference():
 def test_its_macro_f1_is_that_of_the_reports():
     import torch
 
-    from trainer.metrics import measure
+    from trainer.model.metrics import measure
 
     rng = np.random.default_rng(2)
     truth, found = rng.random((50, 4)) < 0.3, rng.random((50, 4)) < 0.3
@@ -141,7 +140,7 @@ def test_force_needs_a_reason_which_is_kept(register, data, capsys):
     assert champion() == 2
     assert history()[-1]["reason"] == "forced: blue was a mistake"
     assert history()[-1]["former"] == 1
-    version = tracking.connect().get_model_version("manasight", "2")
+    version = connect().get_model_version("manasight", "2")
     assert version.tags["manasight.promoted"] == "forced: blue was a mistake"
 
 
@@ -161,7 +160,7 @@ def test_a_file_that_fails_its_check_is_refused_even_by_force(register, data, mo
     if "format" in changed:  # the present version would not even register it
         version = register()
         spoil(version, lambda path: path.write_bytes(path.read_bytes().replace(b"format\x12\x011", b"format\x12\x012")))
-        tracking.connect().delete_model_version_tag("manasight", version, "manasight.sha256")
+        connect().delete_model_version_tag("manasight", version, "manasight.sha256")
     else:
         register(**changed)
     for force in (None, "I know better"):
@@ -172,7 +171,7 @@ def test_a_file_that_fails_its_check_is_refused_even_by_force(register, data, mo
 
 def spoil(version: str, change: Callable[[Path], object]) -> None:
     """Change a registered version's file where the registry keeps it."""
-    client = tracking.connect()
+    client = connect()
     uri = client.get_model_version_download_uri("manasight", version)
     change(Path(uri.removeprefix("file://")) / "model.onnx")
 
@@ -197,7 +196,7 @@ def test_a_version_that_is_fetched_from_a_server_leaves_no_copy(register, tmp_pa
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     with mlflow_server(tmp_path, port):
-        version = find_version(tracking.connect(), int(register()))
+        version = find_version(connect(), int(register()))
         before = list(temporary.iterdir())
         assert fetch(version).metadata.classes == CLASSES
         assert list(temporary.iterdir()) == before
@@ -260,7 +259,7 @@ def test_labels_are_compared_with_the_champions_before_a_training(register, data
     assert check(data) == 0  # splits
     assert "has the labels of champion version 1" in capsys.readouterr().out
     own = make_images("own", {"cat": 1, "red-dog": 1})
-    monkeypatch.setattr("trainer.promote.fetch", lambda *_: pytest.fail("a tag suffices"))
+    monkeypatch.setattr("trainer.commands.promote.fetch", lambda *_: pytest.fail("a tag suffices"))
     assert check(own) == 1
     assert capsys.readouterr().err == (
         f"manasight: '{own}' has the labels cat, dog, red, champion version 1 has blue, green, red, so the two cannot "
@@ -275,7 +274,7 @@ def test_labels_are_compared_with_the_champions_before_a_training(register, data
 def test_a_champion_registered_without_a_tag_of_labels_is_asked_itself(register, data):
     register()
     promote(data=data)
-    tracking.connect().delete_model_version_tag("manasight", "1", "manasight.classes")
+    connect().delete_model_version_tag("manasight", "1", "manasight.classes")
     assert check(data / "test") == 0
 
 
@@ -300,5 +299,5 @@ def test_labels_that_differ_are_named_first():
 def test_fit_notes_other_labels_than_the_champions(register, data):
     register()
     promote(data=data)
-    assert fit_note(tracking.connect(), CLASSES) is None
-    assert "`manasight promote` will need --force 'new labels'" in fit_note(tracking.connect(), ["cat", "dog"])
+    assert fit_note(connect(), CLASSES) is None
+    assert "`manasight promote` will need --force 'new labels'" in fit_note(connect(), ["cat", "dog"])

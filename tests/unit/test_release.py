@@ -428,8 +428,9 @@ def test_slow_jobs_run_only_for_what_they_try(tmp_path):
 
 def test_the_stored_prediction_is_the_starters():
     """Images are compared with it on every platform; a new starter needs a new one."""
-    from trainer.data.image import load_rgb, resize
-    from trainer.onnx_file import OnnxClassifier
+    from contract.images import resize
+    from trainer.data.images import load_rgb
+    from trainer.model.onnx_file import OnnxClassifier
 
     stored = json.loads((ROOT / "models/starter/prediction.json").read_text())
     model = OnnxClassifier(ROOT / "models/starter/model.onnx")

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torchmetrics.classification import BinaryCalibrationError
 
-from trainer.evaluate import worst_mistakes
-from trainer.metrics import at_threshold, calibration_error, fit_temperature, precision_recall, reliability
-from trainer.network import MultiLabelResNet
-from trainer.onnx_file import Metadata, OnnxClassifier, build
-from trainer.page import Section, save_page
-from trainer.pictures import save_confusion_matrices, save_precision_recall, save_predictions, save_reliability
+from trainer.model.metrics import at_threshold, calibration_error, fit_temperature, precision_recall, reliability
+from trainer.model.network import MultiLabelResNet
+from trainer.model.onnx_file import Metadata, OnnxClassifier, build
+from trainer.report.evaluation import worst_mistakes
+from trainer.report.figures import save_confusion_matrices, save_precision_recall, save_predictions, save_reliability
+from trainer.report.html import Section, save_page
 
 
 @pytest.fixture

@@ -8,10 +8,12 @@ import mlflow
 import pytest
 import torch
 
-from trainer import recorded_data, tracking
+from trainer import cli
 from trainer.cli import main
+from trainer.data import fingerprint
 from trainer.data.module import MultiLabelDataModule
-from trainer.schedule import OneCycle
+from trainer.model.schedule import OneCycle
+from trainer.tracking.mlflow import connect
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +37,7 @@ def one_cycle(steps: int) -> OneCycle:
 
 
 def runs() -> list[mlflow.entities.Run]:
-    client = tracking.connect()
+    client = connect()
     return client.search_runs([client.get_experiment_by_name("manasight").experiment_id])
 
 
@@ -71,7 +73,7 @@ def test_facts_of_other_images_are_not_used(home, data, capsys):
     assert metrics.stat().st_mtime_ns > evaluated
 
     # An interrupted run does not go on with other images.
-    tracking.connect().set_terminated(run_id, "KILLED")
+    connect().set_terminated(run_id, "KILLED")
     assert main(["fit", "--resume"]) == 1
     assert capsys.readouterr().err == (
         f"manasight: the images in '{data}' changed since run {run_id} began (test 8 → 9 images); restore the "
@@ -85,12 +87,12 @@ def test_facts_of_other_images_are_not_used(home, data, capsys):
 
 
 def test_experiments_do_not_compare_runs_of_other_images(home, data, capsys, tmp_path):
-    from trainer.network import MultiLabelResNet
+    from trainer.model.network import MultiLabelResNet
 
     torch.save(MultiLabelResNet(1).backbone.state_dict(), tmp_path / "resnet18.pth")
     options = ["--data", str(data), "--model.weights=resnet18.pth", "--model.cached_views=1"]
     options += [*FIT[:3], *FIT[4:], "--trainer.limit_train_batches=2"]
-    frozen = ["--config", str(Path(tracking.__file__).with_name("experiments") / "frozen.yaml"), *options[2:]]
+    frozen = ["--config", str(Path(cli.__file__).with_name("experiments") / "frozen.yaml"), *options[2:]]
     assert main(["fit", "--experiment=comparison", "--name=frozen", "--data.root", str(data), *frozen]) == 0
     (data / "train" / "red" / "000.png").unlink()
     capsys.readouterr()
@@ -100,7 +102,7 @@ def test_experiments_do_not_compare_runs_of_other_images(home, data, capsys, tmp
 
 def test_a_fingerprint_follows_contents_and_names_but_not_the_place_or_the_splits_name(home, data):
     def found(root: Path) -> str:
-        return recorded_data.known_fingerprint(MultiLabelDataModule(root, workers=0))
+        return fingerprint.known_fingerprint(MultiLabelDataModule(root, workers=0))
 
     first = found(data)
     (data / "val").rename(data / "valid")

@@ -18,7 +18,7 @@ from cards.labels import labels_of, load_rules
 from cards.scryfall.client import read_cards
 from cards.scryfall.selection import pictures_of
 from trainer.cli import main
-from trainer.data.web import retry_after
+from trainer.data.http import retry_after
 from trainer.errors import UserError
 
 COLOURS = {"W": "white", "U": "blue", "B": "black", "R": "red", "G": "green"}

@@ -11,8 +11,9 @@ import psutil
 import pytest
 import requests
 
-from trainer import tracking
-from trainer.export import register_model
+from trainer.tracking.mlflow import connect, experiment_id
+from trainer.tracking.registry import register_model
+from trainer.tracking.runs import remember_run
 
 pytestmark = pytest.mark.slow
 
@@ -80,9 +81,9 @@ def test_both_pages_answer_and_both_stop(tmp_path, tiny_model, find_port, sign, 
 def test_the_champion_is_there_as_soon_as_the_addresses_are(home, tmp_path, tiny_model, find_port, digest, served):
     model = tmp_path / "model.onnx"
     model.write_bytes(tiny_model())
-    client = tracking.connect()
-    run = client.create_run(tracking.experiment_id(client, "manasight"))
-    tracking.remember_run(run.info.run_id)
+    client = connect()
+    run = client.create_run(experiment_id(client, "manasight"))
+    remember_run(run.info.run_id)
     version = register_model(run.info.run_id, model)
     client.set_registered_model_alias("manasight", "champion", version)
     if digest:

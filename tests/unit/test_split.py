@@ -12,8 +12,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
 from trainer.cli import main
-from trainer.data.alike import Fingerprint, fingerprint, group_alike
 from trainer.data.describe import examine
+from trainer.data.near_duplicates import Fingerprint, fingerprint, group_alike
 from trainer.data.split import assign, near_duplicates, split
 from trainer.errors import UserError
 

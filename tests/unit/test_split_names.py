@@ -9,7 +9,7 @@ import pytest
 
 from trainer.cli import main
 from trainer.data.module import MultiLabelDataModule
-from trainer.data.splits import find_splits
+from trainer.data.samples import find_splits
 from trainer.errors import UserError
 
 LABELS = {"red": 6, "blue": 6}
@@ -40,7 +40,7 @@ def test_usual_names_of_splits_are_accepted(make, names, capsys, tmp_path):
     root = make(*names)
     data = MultiLabelDataModule(root, input_size=(48, 36), workers=0)
     data.setup("fit")
-    assert [Path(data.folder(split).root).name for split in ("train", "val", "test")] == list(names)
+    assert [Path(data.dataset(split).root).name for split in ("train", "val", "test")] == list(names)
     assert main(["data", "describe", str(root)]) == 0
     assert re.search(r"^images +12 +12 +12$", capsys.readouterr().out, re.MULTILINE)
     assert main(["data", "split", str(root), str(tmp_path / "out")]) == 1

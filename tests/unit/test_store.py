@@ -191,7 +191,7 @@ def test_strangers_are_told_and_left_alone(client, address, tmp_path, capsys):
 
 @pytest.mark.parametrize(("size", "says"), [(0, "another MD5 than listed"), (1, "bytes; run the same command again")])
 def test_what_is_damaged_on_the_way_is_not_stored(client, address, tmp_path, capsys, monkeypatch, size, says):
-    from trainer.data import store
+    from trainer.data import s3 as store
 
     assert run("push", make_files(tmp_path / "source", 2), address) == 0
     listing = store._listing
@@ -207,7 +207,7 @@ def test_what_is_damaged_on_the_way_is_not_stored(client, address, tmp_path, cap
 
 @pytest.mark.parametrize("name", ["../evil.jpg", "a/../../evil.jpg", "a//b.jpg"])
 def test_keys_that_lead_elsewhere_are_refused(client, address, tmp_path, capsys, monkeypatch, name):
-    from trainer.data import store
+    from trainer.data import s3 as store
 
     monkeypatch.setattr(store, "_listing", lambda *_: [store.Remote(name, 1, "")])
     assert "has no name that a file in a folder can have" in sentence(capsys, "pull", address, tmp_path / "out")
@@ -263,7 +263,7 @@ def test_what_is_in_the_way_is_named_and_kept(client, address, tmp_path, capsys,
 
 
 def test_an_object_that_another_lies_in_is_named(client, address, tmp_path, capsys, monkeypatch):
-    from trainer.data import store  # the server of these tests takes no such keys; others do
+    from trainer.data import s3 as store  # the server of these tests takes no such keys; others do
 
     monkeypatch.setattr(store, "_listing", lambda *_: [store.Remote(name, 1, "") for name in ("k1/a", "k1/a/b")])
     assert "'k1/a' would be a file and a folder at once" in sentence(capsys, "pull", address, tmp_path / "out")

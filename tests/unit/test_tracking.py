@@ -5,9 +5,8 @@ import shutil
 import mlflow
 import pytest
 
-from trainer import tracking
 from trainer.errors import UserError
-from trainer.tracking import KIND, TRAINING
+from trainer.tracking.mlflow import KIND, TRAINING, connect, experiment_id, run_tags
 
 
 @pytest.mark.parametrize("folder", ["50% off %41", "what?now", "a #1 it's", "ünï 猫; & more"])
@@ -16,8 +15,8 @@ def test_runs_are_kept_below_a_folder_of_any_name(folder, new_database, tmp_path
     home.mkdir(parents=True)
     shutil.copy(new_database, home)
     monkeypatch.setenv("MANASIGHT_HOME", str(home))
-    client = tracking.connect()
-    experiment = tracking.experiment_id(client, "manasight")
+    client = connect()
+    experiment = experiment_id(client, "manasight")
     run = client.create_run(experiment)
     client.log_text(run.info.run_id, "kept", "note.txt")
     assert mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/note.txt") == "kept"
@@ -26,8 +25,8 @@ def test_runs_are_kept_below_a_folder_of_any_name(folder, new_database, tmp_path
 
 
 def test_a_new_experiment_is_of_the_training_kind(home):
-    client = tracking.connect()
-    found = client.get_experiment(tracking.experiment_id(client, "manasight"))
+    client = connect()
+    found = client.get_experiment(experiment_id(client, "manasight"))
     assert found.tags[KIND] == TRAINING == "custom_model_development"
 
 
@@ -40,15 +39,15 @@ def test_a_new_experiment_is_of_the_training_kind(home):
     ],
 )
 def test_an_older_experiment_becomes_one_of_the_training_kind(home, before, after):
-    client = tracking.connect()
+    client = connect()
     client.create_experiment("older", tags={KIND: before} if before else None)
-    assert client.get_experiment(tracking.experiment_id(client, "older")).tags[KIND] == after
+    assert client.get_experiment(experiment_id(client, "older")).tags[KIND] == after
 
 
 @pytest.mark.parametrize(("commit", "tag"), [("c0ffee-dirty", "c0ffee"), ("c0ffee", "c0ffee"), ("unknown", None)])
 def test_the_commit_is_given_as_mlflow_shows_it(commit, tag, monkeypatch):
     monkeypatch.setenv("MANASIGHT_GIT_COMMIT", commit)
-    tags = tracking.run_tags("manasight fit", "a note")
+    tags = run_tags("manasight fit", "a note")
     assert tags.get("mlflow.source.git.commit") == tag
     assert tags["mlflow.note.content"] == "a note"
     assert (tags["mlflow.source.name"], tags["mlflow.source.type"]) == ("manasight fit", "LOCAL")
@@ -56,6 +55,6 @@ def test_the_commit_is_given_as_mlflow_shows_it(commit, tag, monkeypatch):
 
 @pytest.mark.parametrize("name", ["it's", "a/b", "what?", "50%"])
 def test_a_model_name_that_would_change_a_query_or_an_address_is_refused(home, name, monkeypatch):
-    monkeypatch.setattr(tracking, "MODEL_NAME", name)
+    monkeypatch.setenv("MANASIGHT_MODEL_NAME", name)
     with pytest.raises(UserError, match="use letters, digits"):
-        tracking.connect()
+        connect()

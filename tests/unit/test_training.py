@@ -19,17 +19,17 @@ import pytest
 import torch
 from PIL import Image
 
-from trainer import tracking
-from trainer.classifier import MultiLabelClassifier
 from trainer.cli import main
-from trainer.data.augment import Augmentation
-from trainer.data.folder import MultiLabelImageFolder
+from trainer.commands.export import export
+from trainer.commands.promote import promote
+from trainer.data.dataset import MultiLabelImageFolder
 from trainer.data.module import MultiLabelDataModule
 from trainer.data.prepared import PreparedImages
+from trainer.data.transforms import Augmentation
 from trainer.errors import UserError
-from trainer.export import export
-from trainer.onnx_file import OnnxClassifier, read_metadata
-from trainer.promote import promote
+from trainer.model.classifier import MultiLabelClassifier
+from trainer.model.onnx_file import OnnxClassifier, read_metadata
+from trainer.tracking.mlflow import connect
 
 pytestmark = pytest.mark.slow
 
@@ -60,7 +60,7 @@ def arguments(data: Path, **changed: str) -> list[str]:
 
 
 def only_run() -> mlflow.entities.Run:
-    client = tracking.connect()
+    client = connect()
     experiment = client.get_experiment_by_name("manasight")
     (run,) = client.search_runs([experiment.experiment_id])
     return run
@@ -74,7 +74,7 @@ def test_from_folder_to_champion(home, data, capsys):
     folder = home / "runs" / run.info.run_id
 
     # What MLflow knows of the run.
-    client = tracking.connect()
+    client = connect()
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "first"
     assert run.data.params["model.learning_rate"] == "0.003"
@@ -161,7 +161,7 @@ def test_only_a_better_model_is_promoted(home, data, capsys):
     exported(run_id, home)
     promote()
     exported(run_id, home, spoil=True)
-    client = tracking.connect()
+    client = connect()
 
     capsys.readouterr()
     promote()
@@ -195,12 +195,12 @@ def test_only_a_better_model_is_promoted(home, data, capsys):
 
 def test_an_export_that_differs_from_torch_is_refused(home, data, monkeypatch):
     main(arguments(data, trainer__max_epochs="1"))
-    monkeypatch.setattr("trainer.export.largest_difference", lambda *_: 0.02)
+    monkeypatch.setattr("trainer.commands.export.largest_difference", lambda *_: 0.02)
     with pytest.raises(UserError, match=r"differs from torch by 0\.0200"):
         export()
     folder = home / "runs" / only_run().info.run_id
     assert not list(folder.glob("model.onnx*"))
-    assert not tracking.connect().search_model_versions("name = 'manasight'")
+    assert not connect().search_model_versions("name = 'manasight'")
 
 
 def test_a_run_that_fails_ends_as_failed(home, data, monkeypatch):
@@ -218,7 +218,7 @@ def test_a_killed_run_goes_on_in_the_same_run(home, data, start, sign):
     for line in process.stdout:
         if line.startswith("epoch 1/"):
             break
-    run, client = only_run(), tracking.connect()
+    run, client = only_run(), connect()
     run_id = run.info.run_id
     # In the second epoch, for certain; the first one's checkpoint was written before.
     while client.get_metric_history(run_id, "train_loss_step")[-1].step < 38:
@@ -273,7 +273,7 @@ def test_a_training_of_few_steps_ends_well(home, data, steps):
     """The one-cycle schedule divides by the length of its parts."""
     few = {"trainer__max_epochs": "1", "trainer__limit_train_batches": str(steps), "trainer__limit_val_batches": "1"}
     assert main(arguments(data, **few)) == 0
-    rates = tracking.connect().get_metric_history(only_run().info.run_id, "train_loss_epoch")
+    rates = connect().get_metric_history(only_run().info.run_id, "train_loss_epoch")
     assert np.isfinite([point.value for point in rates]).all()
 
 
@@ -291,7 +291,7 @@ def test_a_training_without_validation_keeps_its_last_weights(home, data, option
 def test_a_run_is_only_resumed_as_it_began(home, data, capsys, monkeypatch, new_database):
     assert main(arguments(data, trainer__max_epochs="1")) == 0
     run_id = only_run().info.run_id
-    tracking.connect().set_terminated(run_id, "KILLED")
+    connect().set_terminated(run_id, "KILLED")
 
     def refusal(*options: str) -> str:
         capsys.readouterr()
@@ -334,7 +334,7 @@ def test_a_foreign_checkpoint_runs_no_code(home, tmp_path, capsys, command):
         def __reduce__(self) -> tuple:
             return Path.touch, (tmp_path / "sprung",)
 
-    run_id = tracking.connect().create_run("0").info.run_id
+    run_id = connect().create_run("0").info.run_id
     checkpoints = home / "runs" / run_id / "checkpoints"
     checkpoints.mkdir(parents=True)
     torch.save({"hyper_parameters": {"classes": Trap()}}, checkpoints / "best.ckpt")
@@ -359,7 +359,7 @@ def test_a_checkpoint_needs_neither_network_nor_weights(home, data, monkeypatch)
     def forbidden(*_: object) -> None:
         raise AssertionError("the weights to start from were asked for")
 
-    monkeypatch.setattr("trainer.classifier.pretrained_state", forbidden)
+    monkeypatch.setattr("trainer.model.classifier.pretrained_state", forbidden)
     path = home / "runs" / only_run().info.run_id / "checkpoints" / "best.ckpt"
     assert MultiLabelClassifier.load_from_checkpoint(path).classes == ["blue", "green", "red", "square"]
 

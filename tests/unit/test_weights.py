@@ -8,9 +8,9 @@ import pytest
 import torch
 from torchvision.models import resnet18
 
-from trainer import weights
 from trainer.errors import UserError
-from trainer.network import MultiLabelResNet
+from trainer.model import weights
+from trainer.model.network import MultiLabelResNet
 
 
 @pytest.fixture

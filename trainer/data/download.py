@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from trainer.data.image import UNREADABLE, load_rgb
+from trainer.data.http import Answer, FetchError, Web
+from trainer.data.images import UNREADABLE, load_rgb
 from trainer.data.parallel import in_order
 from trainer.data.staging import check_room
-from trainer.data.web import Answer, FetchError, Web
 from trainer.errors import UserError
 from trainer.files import write_whole
 

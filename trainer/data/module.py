@@ -1,4 +1,4 @@
-"""Feeds a folder of splits to Lightning: decode once, keep what fits in memory, augment, batch."""
+"""Feeds a dataset to Lightning: decode once, keep what fits in memory, augment, batch."""
 
 import os
 from multiprocessing import set_forkserver_preload
@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from trainer.data.augment import Augmentation
-from trainer.data.folder import MultiLabelImageFolder
-from trainer.data.image import load_rgb
+from trainer.data.dataset import MultiLabelImageFolder
 from trainer.data.prepared import PreparedImages, stack, worker_start
-from trainer.data.splits import SPLITS, check_training_split, find_splits, missing_split
-from trainer.data.survey import channel_statistics
+from trainer.data.samples import NO_LABEL, SPLITS, Format, check_training_split, find_splits, missing_split
+from trainer.data.scan import channel_statistics
+from trainer.data.transforms import Augmentation
 from trainer.errors import UserError
 from trainer.resources import cpu_cores, memory_available
 
@@ -22,7 +21,7 @@ from trainer.resources import cpu_cores, memory_available
 class MultiLabelDataModule(lightning.LightningDataModule):
     """Train, validation and test images from `<root>/{train,val,test}/<label>-<label>/*`.
 
-    Splits may have other names in common use, such as `valid` (see `trainer/data/splits.py`).
+    Splits may have other names in common use, such as `valid` (see `trainer/data/samples.py`).
     """
 
     def __init__(
@@ -32,6 +31,7 @@ class MultiLabelDataModule(lightning.LightningDataModule):
         batch_size: int = 32,
         augmentation: Augmentation = Augmentation(),  # noqa: B008 (a dataclass of defaults, never changed)
         separator: str = "-",
+        negatives: str = NO_LABEL,
         drop_unreadable: bool = False,
         workers: int | None = None,
         cache: bool | None = None,
@@ -43,7 +43,8 @@ class MultiLabelDataModule(lightning.LightningDataModule):
             input_size: height and width that every image is resized to, in pixels.
             batch_size: images per step and process.
             augmentation: random changes to training images.
-            separator: what stands between labels in a folder's name.
+            separator: between labels in a folder's name.
+            negatives: the folder of images without any label.
             drop_unreadable: leave out images that cannot be decoded.
             workers: loader processes; by default one per core up to 16 beside an accelerator, else none: on the cores
                 that also train, another process slows the step by more than its own work.
@@ -60,60 +61,60 @@ class MultiLabelDataModule(lightning.LightningDataModule):
         self.input_size = (input_size[0], input_size[1])
         self.batch_size = batch_size
         self.augmentation = augmentation
-        self.separator = separator
+        self.form = Format(separator, negatives)
         self.drop_unreadable = drop_unreadable
         accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
         self.workers = workers if workers is not None else min(cpu_cores(), 16) if accelerated else 0
         self.cache = cache
-        self._folders: dict[str, MultiLabelImageFolder] = {}
+        self._datasets: dict[str, MultiLabelImageFolder] = {}
         self._prepared: dict[str, PreparedImages] = {}
 
-    def folder(self, split: str) -> MultiLabelImageFolder:
+    def dataset(self, split: str) -> MultiLabelImageFolder:
         """A split's images and labels, scanned once; every split must have exactly the training split's classes.
 
         Raises:
             UserError: if the folder is missing or its images or labels are not in order.
         """
-        if split not in self._folders:
+        if split not in self._datasets:
             if not self.root.is_dir():
                 raise UserError(f"there is no folder '{self.root}'; name one that holds {', '.join(SPLITS)}")
             found = find_splits(self.root)
             check_training_split(self.root, found)
             if split not in found:
-                # Or it could not be split either.
-                MultiLabelImageFolder(found.get("train", self.root), None, None, load_rgb, self.separator)
-                raise missing_split(self.root, found, split, self.separator)
-            self._folders[split] = MultiLabelImageFolder(
+                # Raises what would keep `data split` from working.
+                MultiLabelImageFolder(found.get("train", self.root), form=self.form)
+                raise missing_split(self.root, found, split, self.form)
+            self._datasets[split] = MultiLabelImageFolder(
                 found[split],
-                separator=self.separator,
+                form=self.form,
                 classes=None if split == "train" else self.classes,
                 drop_unreadable=self.drop_unreadable,
             )
-        return self._folders[split]
+        return self._datasets[split]
 
     @property
     def classes(self) -> list[str]:
         """The training split's labels, sorted."""
-        return self.folder("train").classes
+        return self.dataset("train").classes
 
     def prepared(self, split: str) -> PreparedImages:
         """A split's images as the model takes them; only training images are augmented."""
         if split not in self._prepared:
-            folder = self.folder(split)
-            size = len(folder) * self.input_size[0] * self.input_size[1] * 3
+            dataset = self.dataset(split)
+            size = len(dataset) * self.input_size[0] * self.input_size[1] * 3
             cache = self.cache if self.cache is not None else size < memory_available() / 4
             augmentation = self.augmentation if split == "train" else None
-            self._prepared[split] = PreparedImages(folder, self.input_size, augmentation, cache)
+            self._prepared[split] = PreparedImages(dataset, self.input_size, augmentation, cache)
         return self._prepared[split]
 
     def setup(self, stage: str) -> None:
-        """Scan all three splits, whatever the stage, so that a fault in the data shows before any training."""
+        """Scan all three splits, whatever the stage, so that bad data is reported before any training."""
         for split in SPLITS:
-            self.folder(split)
+            self.dataset(split)
 
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation per channel of the training split, float64 `[3]` each, on a scale from 0 to 1."""
-        prepared = PreparedImages(self.folder("train"), self.input_size)
+        prepared = PreparedImages(self.dataset("train"), self.input_size)
         return channel_statistics(prepared)
 
     def loader(self, split: str, shuffle: bool = False) -> DataLoader:

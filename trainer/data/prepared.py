@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset, get_worker_info
 
-from trainer.data.augment import Augmentation
-from trainer.data.folder import MultiLabelImageFolder
-from trainer.data.image import load_rgb, resize
+from contract.images import resize
+from trainer.data.dataset import MultiLabelImageFolder
+from trainer.data.images import load_rgb
 from trainer.data.shared_pixels import SharedPixels
+from trainer.data.transforms import Augmentation
 from trainer.resources import cpu_cores
 
 

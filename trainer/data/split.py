@@ -1,4 +1,4 @@
-"""Splits labelled images into train, val and test, so that no split holds a near copy of another's image."""
+"""Splits labeled images into train, val and test, so that no split holds a near copy of another's image."""
 
 import os
 import random
@@ -12,10 +12,10 @@ from typing import Literal
 import numpy as np
 from tqdm import tqdm
 
-from trainer.data.alike import ALIKE_BITS, fingerprint, group_alike
-from trainer.data.folder import MultiLabelImageFolder
-from trainer.data.image import load_named, load_rgb
-from trainer.data.splits import SPLITS, check_training_split, find_splits
+from trainer.data.dataset import MultiLabelImageFolder
+from trainer.data.images import load_named
+from trainer.data.near_duplicates import ALIKE_BITS, fingerprint, group_alike
+from trainer.data.samples import NO_LABEL, SPLITS, Format, check_training_split, find_splits
 from trainer.data.staging import staged_folder
 from trainer.errors import UserError
 
@@ -26,21 +26,23 @@ def split(
     fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
     seed: int = 0,
     separator: str = "-",
+    negatives: str = NO_LABEL,
     mode: Literal["copy", "link"] = "copy",
     near_duplicate_bits: int = ALIKE_BITS,
     drop_unreadable: bool = False,
 ) -> None:
     """Split `root/<label>-<label>/*` into `out/{train,val,test}/<label>-<label>/*`, stratified by label set.
 
-    Images that look alike (`trainer/data/alike.py` says when) stay in one split, so that the test set is honest.
-    If `root` holds train and test (or val) but not all three, the missing ones are taken from train.
+    Images that look alike (defined in `trainer/data/near_duplicates.py`) stay in one split, so that the test set is
+    honest. If `root` holds train and test (or val) but not all three, the missing ones are taken from train.
 
     Args:
-        root: the labelled images, or an incomplete set of splits.
+        root: the labeled images, or an incomplete set of splits.
         out: the folder to make; one that holds anything is refused.
         fractions: of train, val and test; they add up to 1.
         seed: the same seed splits the same images the same way.
-        separator: what stands between labels in a folder's name.
+        separator: between labels in a folder's name.
+        negatives: the folder of images without any label.
         mode: copy the files, or make hard links, which take no space.
         near_duplicate_bits: how many of 256 hash bits may differ between near duplicates; -1 ignores them.
         drop_unreadable: leave out images that cannot be decoded.
@@ -51,7 +53,7 @@ def split(
         raise UserError("the separator is empty; without one a folder's name is one label: give one that no label has")
     # Unlike Path.resolve, realpath lets a link to itself pass; it is refused below.
     if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(root)):
-        raise UserError(f"'{out}' lies in '{root}', which would become part of itself; name a folder beside it")
+        raise UserError(f"'{out}' is inside '{root}', which would become part of itself; name a folder beside it")
     given = find_splits(root)
     check_training_split(root, given)
     if len(given) == len(SPLITS):
@@ -63,26 +65,27 @@ def split(
     fractions = tuple(share for name, share in zip(SPLITS, fractions, strict=True) if name in names)
     fractions = tuple(share / sum(fractions) for share in fractions)
     with staged_folder(out) as staging:
-        dataset = MultiLabelImageFolder(source, separator=separator, drop_unreadable=drop_unreadable)
+        form = Format(separator, negatives)
+        dataset = MultiLabelImageFolder(source, form=form, drop_unreadable=drop_unreadable)
+        label_sets = [image.labels for image in dataset.images]
         kept = {
-            name: MultiLabelImageFolder(folder, None, None, load_rgb, separator, dataset.classes, drop_unreadable)
+            name: MultiLabelImageFolder(folder, form=form, classes=dataset.classes, drop_unreadable=drop_unreadable)
             for name, folder in given.items()
         }
         if near_duplicate_bits >= 0:
-            groups = near_duplicates([Path(path) for path, _ in dataset.samples], near_duplicate_bits)
+            groups = near_duplicates([image.path for image in dataset.images], near_duplicate_bits)
         else:
             groups = np.arange(len(dataset))
-        parts = assign(dataset.label_sets, groups.tolist(), fractions, seed)
-        placed = [(path, names[part]) for (path, _), part in zip(dataset.samples, parts, strict=True)]
-        placed += [(path, name) for name, images in kept.items() for path, _ in images.samples]
-        for path, name in tqdm(placed, "splitting", unit="image", disable=None):
-            image = Path(path)
-            target = staging / name / image.parent.name / image.name
+        parts = assign(label_sets, groups.tolist(), fractions, seed)
+        placed = [(image, names[part]) for image, part in zip(dataset.images, parts, strict=True)]
+        placed += [(image, name) for name, other in kept.items() for image in other.images]
+        for image, name in tqdm(placed, "splitting", unit="image", disable=None):
+            target = staging / name / image.name / image.path.name
             target.parent.mkdir(parents=True, exist_ok=True)
-            _place(image, target, mode)
-        freely = assign(dataset.label_sets, range(len(dataset)), fractions, seed)
+            _place(image.path, target, mode)
+        freely = assign(label_sets, range(len(dataset)), fractions, seed)
         _check_every_class(dataset, names, parts, freely)
-    if dropped := sum(len(images.dropped) for images in (dataset, *kept.values())):
+    if dropped := sum(len(part.dropped) for part in (dataset, *kept.values())):
         print(f"left out {dropped} unreadable images")
     together = len(dataset) - len(set(groups.tolist()))
     sizes = Counter(name for _, name in placed)
@@ -148,16 +151,16 @@ def _what_groups_did(
     dataset: MultiLabelImageFolder, groups: Sequence[int], parts: Sequence[int], freely: Sequence[int]
 ) -> str:
     """Say where look-alikes have different labels, or move over 5% of the images from what `freely` had assigned."""
-    notes = []
+    images, notes = dataset.images, []
     first: dict[int, int] = {}
-    at_odds: dict[int, int] = {}  # per group its first image, and the next with other labels
+    conflicts: dict[int, int] = {}  # per group its first image, and the next with other labels
     for index, group in enumerate(groups):
         one = first.setdefault(group, index)
-        if dataset.label_sets[index] != dataset.label_sets[one]:
-            at_odds.setdefault(one, index)
-    if at_odds:
-        names = [Path(dataset.samples[index][0]).relative_to(dataset.root) for index in next(iter(at_odds.items()))]
-        count = f"{len(at_odds)} group{'s' * (len(at_odds) > 1)} of near duplicates"
+        if images[index].labels != images[one].labels:
+            conflicts.setdefault(one, index)
+    if conflicts:
+        names = [images[index].path.relative_to(dataset.root) for index in next(iter(conflicts.items()))]
+        count = f"{len(conflicts)} group{'s' * (len(conflicts) > 1)} of near duplicates"
         notes.append(f"different labels in {count}, as '{names[0]}' and '{names[1]}'")
     sizes, free_sizes = ([found.count(part) for part in range(max(*parts, *freely) + 1)] for found in (parts, freely))
     if max(abs(size - free) for size, free in zip(sizes, free_sizes, strict=True)) > 0.05 * len(parts):
@@ -181,7 +184,7 @@ def _check_every_class(
 
 def _lacking(dataset: MultiLabelImageFolder, parts: Sequence[int], count: int) -> list[tuple[str, int]]:
     """Labels and the splits, of `count`, that have no image of them."""
-    found = {(label, part) for labels, part in zip(dataset.label_sets, parts, strict=True) for label in labels}
+    found = {(label, part) for image, part in zip(dataset.images, parts, strict=True) for label in image.labels}
     return [(label, part) for part in range(count) for label in dataset.classes if (label, part) not in found]
 
 

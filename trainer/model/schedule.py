@@ -1,4 +1,4 @@
-"""The learning rate over a training, which keeps its place when a resumed training has another number of steps."""
+"""The learning rate over a training; a resumed training may have another number of steps."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from torch.optim.lr_scheduler import OneCycleLR
 class OneCycle(OneCycleLR):
     """One cycle (https://arxiv.org/abs/1708.07120); after its last step the rate stays at its lowest.
 
-    The number of steps changes with the number of processes: each makes a batch of its own.
+    The number of steps changes with the number of processes: each makes batches of its own.
     """
 
     def step(self, epoch: int | None = None) -> None:
-        """Go on by a step."""
+        """Advance by a step."""
         if self.last_epoch + 1 < self.total_steps:
             super().step(epoch)
 

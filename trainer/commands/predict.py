@@ -1,6 +1,5 @@
 """`manasight predict`: labels images with a `model.onnx`, into a table."""
 
-import glob
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,19 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from torchvision.datasets.folder import IMG_EXTENSIONS
 from tqdm import tqdm
 
-from trainer import tracking
-from trainer.data.folder import is_image_file
-from trainer.data.image import UNREADABLE, reason
-from trainer.data.limited import LimitedReader
+from contract.registry import model_name
+from trainer.data.images import UNREADABLE, LimitedReader, reason
 from trainer.data.parallel import in_order
-from trainer.data.store import copy
+from trainer.data.s3 import copy
+from trainer.data.samples import find_images
 from trainer.errors import UserError
 from trainer.files import readable, write_whole
-from trainer.onnx_file import OnnxClassifier, batched, decided
+from trainer.model.onnx_file import OnnxClassifier, batched, decided
 from trainer.resources import cpu_cores
+from trainer.tracking import registry
+from trainer.tracking.mlflow import place
 
 FORMATS: dict[str, Callable[[pd.DataFrame], bytes]] = {
     ".csv": lambda table: table.to_csv(index=False, float_format="%.4f").encode(),
@@ -111,33 +110,6 @@ def found_images(images: str) -> Iterator[dict[str, Path]]:
         yield {f"{base}/{readable(path.relative_to(folder))}": path for path in find_images(folder, images)}
 
 
-def find_images(images: str | Path, called: str | None = None) -> list[Path]:
-    """The image files below a folder, sorted, without hidden ones; those that a pattern fits; or the one that is named.
-
-    Args:
-        images: the folder, the pattern or the file.
-        called: what messages call it, if that is something else.
-
-    Raises:
-        UserError: if there are none.
-    """
-    called = called or str(images)
-    path = Path(images)
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        below = path.rglob("*")
-        candidates = (entry for entry in below if not any(p.startswith(".") for p in entry.relative_to(path).parts))
-    elif glob.has_magic(str(images)):
-        candidates = map(Path, glob.glob(str(images), recursive=True))  # noqa: PTH207 (a pattern may begin with a slash)
-    else:
-        raise UserError(f"there is no '{called}'; name an image, a folder of them, a pattern or s3://bucket/prefix")
-    found = sorted(filter(is_image_file, candidates))
-    if not found:
-        raise UserError(f"there are no images at '{called}'; name a folder of {', '.join(IMG_EXTENSIONS)} files")
-    return found
-
-
 def load_model(model: str) -> tuple[OnnxClassifier, str]:
     """A model by its file, or the registry's champion, and what messages call it.
 
@@ -146,16 +118,12 @@ def load_model(model: str) -> tuple[OnnxClassifier, str]:
     """
     if model != "champion":
         return OnnxClassifier(Path(model)), model
-    from trainer.promote import fetch, find_champion
-
-    place = tracking.place()
-    # Where nothing was trained a question makes no database either.
-    version = find_champion(tracking.connect()) if tracking.exists() else None
+    version = registry.present_champion()
     if version is None:
         starter = Path("models/starter/model.onnx")  # in a checkout
         example = f", as in --model {starter}" if starter.is_file() else ""
-        raise UserError(f"there is no champion in '{place}' yet; name a model.onnx with --model{example}")
-    return fetch(version), f"{tracking.MODEL_NAME} version {version.version} (champion)"
+        raise UserError(f"there is no champion in '{place()}' yet; name a model.onnx with --model{example}")
+    return registry.fetch(version), f"{model_name()} version {version.version} (champion)"
 
 
 def _read(reader: LimitedReader, path: Path, size: tuple[int, int]) -> np.ndarray | str:

@@ -10,9 +10,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from trainer.data.alike import ALIKE_BITS, Fingerprint, fingerprint, group_alike
-from trainer.data.image import UNREADABLE, header_size, reason
-from trainer.data.limited import LimitedReader
+from trainer.data.images import UNREADABLE, LimitedReader, header_size, reason
+from trainer.data.near_duplicates import ALIKE_BITS, Fingerprint, fingerprint, group_alike
 from trainer.data.parallel import in_order
 from trainer.resources import cpu_cores
 

@@ -6,8 +6,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from trainer.classifier import MultiLabelClassifier
 from trainer.data.module import MultiLabelDataModule
+from trainer.model.classifier import MultiLabelClassifier
 
 
 class CachedFeatures(Dataset):
@@ -30,7 +30,7 @@ class CachedFeatures(Dataset):
 def cached_loaders(
     model: MultiLabelClassifier, data: MultiLabelDataModule, trainer: lightning.Trainer, views: int
 ) -> dict[str, DataLoader]:
-    """Loaders of features instead of images, as arguments of `trainer.fit`.
+    """Loaders of features instead of images, as arguments of `trainer.commands.fit`.
 
     Args:
         model: its backbone holds the weights that it keeps.
@@ -43,7 +43,7 @@ def cached_loaders(
         features = torch.stack(
             [_features(model, data, split, trainer, f"{split} {k + 1}/{count}") for k in range(count)]
         )
-        dataset = CachedFeatures(features, data.folder(split).targets)
+        dataset = CachedFeatures(features, data.dataset(split).targets)
         loaders[name] = DataLoader(
             dataset,
             batch_size=data.batch_size,
@@ -60,7 +60,7 @@ def _features(
     """float16 `[N, 512]`, in the order of the split. Workers of a distributed training share the images."""
     rank, world = trainer.global_rank, trainer.world_size
     like = data.loader(split)
-    count = len(data.folder(split))
+    count = len(data.dataset(split))
     loader = DataLoader(
         like.dataset,
         batch_size=like.batch_size,

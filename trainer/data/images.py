@@ -1,18 +1,27 @@
-"""Reads image files as RGB, and finds those that cannot be decoded."""
+"""Decodes image files to RGB, in this process or in limited ones, and finds those that cannot be decoded."""
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from contract.images import open_image, resize, to_rgb, upright_rgb, upright_size
-from trainer.data.limited import LimitedReader
+from contract.decoding import Decoded, Decoders, Lane, Wanted
+from contract.images import ImageError, open_image, upright_rgb, upright_size
+from contract.process import WorkerLimits
 from trainer.errors import UserError
+from trainer.resources import cpu_cores
 
-__all__ = ["UNREADABLE", "header_size", "load_named", "load_rgb", "reason", "resize", "to_rgb", "unreadable_images"]
+# As many pixels as Pillow reads at most. Twenty seconds of CPU time are enough for them.
+PIXELS = 178_000_000
+LIMITS = WorkerLimits(
+    memory=2 * 1024**3, seconds=20, wall_seconds=120, jpeg_pixels=PIXELS, pixels=PIXELS, reply=3 * PIXELS
+)
+MAX_BYTES = 1024**3
+WHOLE = 2**31 - 1
 
 # What reading one file may raise; `load_rgb` raises nothing else for a damaged one.
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
@@ -106,3 +115,44 @@ def unreadable_images(paths: Iterable[Path], decode: bool = True) -> list[tuple[
         hidden = None if decode else True  # None: no bar in a log
         problems = tqdm(pool.map(problem, paths), "checking", len(paths), unit="image", disable=hidden)
         return [(path, text) for path, text in zip(paths, problems, strict=True) if text]
+
+
+class LimitedReader:
+    """Worker processes that decode images under limits: a hostile or broken file costs seconds, not the run.
+
+    For use in a with statement.
+    """
+
+    def __init__(self, workers: int | None = None) -> None:
+        """One worker per core by default; they start with the first image."""
+        self._decoders = Decoders([Lane(workers or cpu_cores(), LIMITS)], MAX_BYTES)
+
+    def __enter__(self) -> "LimitedReader":
+        """Use it."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the processes."""
+        self._decoders.close()
+
+    def load_rgb(self, file: Path | bytes) -> Image.Image:
+        """As `load_rgb` above, also of a file's bytes.
+
+        Raises:
+            OSError: if the file cannot be read.
+            ValueError: if it is not an image in a supported format, is damaged, or takes too much time or memory.
+        """
+        found = self._decode(file, Wanted(rgb=WHOLE, at_least=0))
+        return Image.frombuffer("RGB", found.rgb_size, found.rgb)
+
+    def load_input(self, path: Path, size: tuple[int, int]) -> np.ndarray:
+        """A model's input, uint8 `[height, width, 3]`, resized to `(height, width)`; raises what `load_rgb` does."""
+        found = self._decode(path, Wanted(size=size, at_least=0))
+        return np.frombuffer(found.input, np.uint8).reshape(*size, 3)
+
+    def _decode(self, file: Path | bytes, wanted: Wanted) -> Decoded:
+        data = file if isinstance(file, bytes) else file.read_bytes()
+        try:
+            return self._decoders.decode(data, wanted)
+        except ImageError as error:
+            raise ValueError(str(error.__cause__ or error).rstrip(".")) from error

@@ -14,7 +14,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from trainer.errors import UserError
-from trainer.network import ExportedGraph, MultiLabelResNet
+from trainer.model.network import ExportedGraph, MultiLabelResNet
 from trainer.resources import cpu_cores
 
 FORMAT = 1

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from trainer.errors import UserError
-from trainer.metrics import multilabel_metrics
-from trainer.network import MultiLabelResNet
-from trainer.schedule import OneCycle
-from trainer.weights import pretrained_state
+from trainer.model.learning_rate import OneCycle
+from trainer.model.metrics import multilabel_metrics
+from trainer.model.network import MultiLabelResNet
+from trainer.model.weights import pretrained_state
 
 
 class MultiLabelClassifier(lightning.LightningModule):
@@ -82,8 +82,8 @@ class MultiLabelClassifier(lightning.LightningModule):
         elif options["freeze_backbone"]:
             raise UserError("a frozen backbone needs weights; set --model.weights, or --model.freeze_backbone false")
         if options["balance_classes"]:
-            positives = data.folder("train").targets.sum(0)
-            self.pos_weight.copy_((len(data.folder("train")) - positives) / positives)
+            positives = data.dataset("train").targets.sum(0)
+            self.pos_weight.copy_((len(data.dataset("train")) - positives) / positives)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits float32 `[N, C]` of images uint8 `[N, H, W, 3]`."""

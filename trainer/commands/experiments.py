@@ -11,14 +11,20 @@ import mlflow
 import pandas as pd
 import yaml
 
-from trainer import fit, pictures, tracking
+from trainer import cli, config
+from trainer.commands import fit
+from trainer.commands.export import export
+from trainer.commands.promote import check_labels, promote
 from trainer.errors import UserError
-from trainer.evaluate import TrainedRun, load_run
-from trainer.export import evaluation_of, export, register_model
-from trainer.page import Section, save_page
-from trainer.promote import check_labels, promote
+from trainer.paths import home, run_folder
+from trainer.report import figures
+from trainer.report.evaluation import evaluation_of
+from trainer.report.html import Section, save_page
+from trainer.tracking.mlflow import connect, experiment_id
+from trainer.tracking.registry import register_model
+from trainer.tracking.runs import TrainedRun, changed_since, load_run
 
-FOLDER = Path(__file__).with_name("experiments")
+FOLDER = Path(cli.__file__).with_name("experiments")
 NAMES = ("frozen", "finetune", "scratch")
 FIGURES = ("accuracy", "precision", "recall", "macro_f1", "map", "exact_match", "calibration_error")
 HELP = """Train frozen, finetune and scratch on the same split, compare them and promote the best.
@@ -75,27 +81,27 @@ def main(args: list[str], prog: str = "manasight experiments") -> int:
     commands = {name: command(name, options, rest) for name in NAMES}
     if Path(options.experiment).name != options.experiment:
         raise UserError(f"--experiment '{options.experiment}' names a folder too; give a name without a slash")
-    checker = fit.build_parser(prog)
+    checker = config.build_parser(prog)
     for name, words in commands.items():  # all mistakes before any training
-        config = checker.parse_args(words)
-        if (config.name, config.experiment) != (name, options.experiment):
+        parsed = checker.parse_args(words)
+        if (parsed.name, parsed.experiment) != (name, options.experiment):
             raise UserError(
                 "the runs are named frozen, finetune and scratch, their experiment by --experiment alone; leave out "
                 "--name, and take name and experiment out of --config"
             )
-        if config.find_learning_rate:
+        if parsed.find_learning_rate:
             raise UserError("--find_learning_rate is for `manasight fit`; experiments train")
-        fit.check(config)
-        data = checker.instantiate(config).data
+        config.check(parsed)
+        data = checker.instantiate(parsed).data
         data.setup("fit")
-    check_labels(options.data, config.data.separator, options.force)
-    client = tracking.connect()
-    experiment = tracking.experiment_id(client, options.experiment)
+    check_labels(options.data, data.form, options.force)
+    client = connect()
+    experiment = experiment_id(client, options.experiment)
     known = {name: newest_run(client, experiment, name) if options.resume else None for name in NAMES}
     for name, run in known.items():
         if run:
-            fit.check_unchanged(checker, commands[name], run.info.run_id, changes=("data.workers", "data.cache"))
-            if changed := fit.changed_since(client, run.info.run_id, data):
+            config.check_unchanged(checker, commands[name], run.info.run_id, changes=("data.workers", "data.cache"))
+            if changed := changed_since(client, run.info.run_id, data):
                 raise UserError(f"{changed}; restore the images, or train all three again without --resume")
     with resumable(prog):
         runs = {}
@@ -112,7 +118,7 @@ def main(args: list[str], prog: str = "manasight experiments") -> int:
                 print(f"run {run.info.run_id} has finished", flush=True)
             runs[name] = run.info.run_id
             export(runs[name], register=False)
-        folder = tracking.home() / "experiments" / options.experiment
+        folder = home() / "experiments" / options.experiment
         folder.mkdir(parents=True, exist_ok=True)
         trained = {name: load_run(run_id) for name, run_id in runs.items()}
         rows = {name: row(client, run) for name, run in trained.items()}
@@ -120,7 +126,7 @@ def main(args: list[str], prog: str = "manasight experiments") -> int:
         table = compare(rows, baseline, trained[winner].model.classes)
         write(client, folder, table, runs, winner, options, baseline)
         print(f"\n{table.to_string(float_format='{:.3f}'.format, na_rep='')}\n\nbest on the validation split: {winner}")
-        version = register_model(runs[winner], tracking.run_folder(runs[winner]) / "model.onnx")
+        version = register_model(runs[winner], run_folder(runs[winner]) / "model.onnx")
         promote(version=int(version), force=options.force)
         print(f"results: {folder / 'comparison.html'}")
         return 0
@@ -147,7 +153,7 @@ def newest_run(client: mlflow.MlflowClient, experiment: str, name: str) -> mlflo
     """The run of an experiment that was begun last and can be gone on with here."""
     order = ["attributes.start_time DESC"]
     found = client.search_runs([experiment], f"attributes.run_name = '{name}'", order_by=order)
-    return next((run for run in found if (tracking.run_folder(run.info.run_id) / "config.yaml").is_file()), None)
+    return next((run for run in found if (run_folder(run.info.run_id) / "config.yaml").is_file()), None)
 
 
 def row(client: mlflow.MlflowClient, trained: TrainedRun) -> dict[str, Any]:
@@ -219,8 +225,8 @@ def write(
         for name, run_id in runs.items()
     }
     charts = [folder / "figures.png", folder / "epochs.png"]
-    pictures.save_bars(table, ("accuracy", "precision", "recall", "minutes"), charts[0])
-    pictures.save_epochs(histories, charts[1])
+    figures.save_bars(table, ("accuracy", "precision", "recall", "minutes"), charts[0])
+    figures.save_epochs(histories, charts[1])
     started = f"frozen and finetune started from {options.weights}"
     note = f"Macro averages on the test split at a threshold of 0.5; {started}. Best on the validation split: {winner}."
     beside = Section("Side by side", "", None, charts[:1])

@@ -1,8 +1,7 @@
-"""`manasight evaluate`: figures, tables and pictures of a trained run on its validation and test split."""
+"""Measures a trained run on its validation and test split: figures, tables, images, one page."""
 
 import json
-from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -11,14 +10,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from trainer import pictures, recorded_data, tracking
-from trainer.checkpoints import known_classes
-from trainer.classifier import MultiLabelClassifier
-from trainer.data.module import MultiLabelDataModule
-from trainer.errors import UserError
 from trainer.files import write_whole
-from trainer.fit import build_parser
-from trainer.metrics import (
+from trainer.model.metrics import (
     at_threshold,
     calibration_error,
     confusion_matrices,
@@ -29,95 +22,36 @@ from trainer.metrics import (
     reliability,
     tune_thresholds,
 )
-from trainer.page import Section, save_page
+from trainer.report import figures
+from trainer.report.html import Section, save_page
+from trainer.tracking.mlflow import connect
+from trainer.tracking.runs import TrainedRun
 
-SHOWN = 24  # pictures of predictions, and of mistakes at most
-
-
-@dataclass
-class TrainedRun:
-    """A trained run: its id, its folder here, its best weights and its data."""
-
-    run_id: str
-    folder: Path
-    model: MultiLabelClassifier
-    data: MultiLabelDataModule
-
-    @property
-    def stamp(self) -> list[int | str]:
-        """What an evaluation is of: these weights on these images."""
-        weights = (self.folder / "checkpoints" / "best.ckpt").stat().st_mtime_ns
-        return [weights, str(self.data.root), recorded_data.listing(self.data)]
-
-    @property
-    def report(self) -> Path:
-        """The folder of its evaluation."""
-        return self.folder / "evaluation"
+MAX_SHOWN = 24  # images of predictions, and of mistakes
 
 
-def load_run(run: str, data: Path | None = None) -> TrainedRun:
-    """Read a run's best checkpoint and name the data it was trained on.
-
-    Args:
-        run: a run's id, the beginning of one, or `latest`.
-        data: another folder of splits than the run's own.
-
-    Raises:
-        UserError: if MLflow does not know the run, it has no checkpoint yet, or the data's classes are not the model's.
-    """
-    run_id = tracking.find_run(run)
-    known = tracking.get_run(tracking.connect(), run_id)
-    folder = tracking.run_folder(run_id)
-    checkpoint = folder / "checkpoints" / "best.ckpt"
-    if not checkpoint.is_file():
-        if known.info.status == "FINISHED":  # which `--resume` would refuse
-            raise UserError(f"run {run_id} has finished, but '{checkpoint}' is gone; restore it, or train a new run")
-        raise UserError(f"run {run_id} has no checkpoint yet; go on with `manasight fit --resume {run_id}`")
-    known_classes(checkpoint, "train a new run", weights_only=True)
-    model = MultiLabelClassifier.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True).eval()
-    parser = build_parser("manasight")
-    config = parser.parse_path(folder / "config.yaml")
-    if data is not None:
-        config.data.root = data
-    module = parser.instantiate(config).data
-    if module.classes != model.classes:
-        raise UserError(
-            f"'{module.root}' has the classes {', '.join(module.classes)}, but run {run_id} knows "
-            f"{', '.join(model.classes)}; name other data, or train a run on this"
-        )
-    if data is None and (change := recorded_data.change(known, module)):
-        print(
-            f"note: the images in '{module.root}' changed since run {run_id} was trained ({change}); what follows "
-            "is of the images as they are now, and test images that were training images would flatter the model",
-            flush=True,
-        )
-    return TrainedRun(run_id, folder, model, module)
-
-
-def evaluate(run: str = "latest", data: Path | None = None) -> None:
-    """Measure a trained run on its test split and log figures, tables and pictures to its MLflow run.
-
-    Args:
-        run: the run's id, the beginning of one, or latest.
-        data: another folder of splits than the run's own.
-    """
-    report(load_run(run, data))
+def evaluation_of(trained: TrainedRun) -> dict[str, Any]:
+    """What `report` wrote of these weights and images: metrics, thresholds, temperature; made if it is missing."""
+    path = trained.report / "metrics.json"
+    if not path.is_file() or json.loads(path.read_text()).get("of") != trained.stamp:
+        report(trained)
+    return json.loads(path.read_text())
 
 
 def report(trained: TrainedRun) -> None:
-    """Write `metrics.json`, `per_class.csv`, pictures and a page of all to the run's folder, and log them to MLflow."""
-    client = tracking.connect()
+    """Write `metrics.json`, `per_class.csv`, figures and a page of all to the run's folder, and log them to MLflow."""
+    client = connect()
     val_logits, val_targets = logits(trained, "val")
     test_logits, test_targets = logits(trained, "test")
     temperature = fit_temperature(val_logits, val_targets)
     val, test = (val_logits / temperature).sigmoid(), (test_logits / temperature).sigmoid()
     thresholds = tune_thresholds(val, val_targets)
-    figures = {}
+    measured = {}
     for split, raw, calibrated, targets in (
         ("val", val_logits, val, val_targets),
         ("test", test_logits, test, test_targets),
     ):
-        figures[split] = measure(calibrated, targets) | {
+        measured[split] = measure(calibrated, targets) | {
             "calibration_error_before": calibration_error(raw.sigmoid(), targets),
             "calibration_error": calibration_error(calibrated, targets),
         }
@@ -130,47 +64,47 @@ def report(trained: TrainedRun) -> None:
     table.round(4).to_csv(folder / "per_class.csv")
     curves = {label: precision_recall(test[:, k], test_targets[:, k]) for k, label in enumerate(classes)}
     chosen = [at_threshold(test[:, k], test_targets[:, k], thresholds[k]) for k in range(len(classes))]
-    pictures.save_precision_recall(curves, chosen, folder / "precision_recall.png")
+    figures.save_precision_recall(curves, chosen, folder / "precision_recall.png")
     before, after = reliability(test_logits.sigmoid(), test_targets), reliability(test, test_targets)
-    pictures.save_reliability({"before": before, f"after, T = {temperature:.2f}": after}, folder / "reliability.png")
+    figures.save_reliability({"before": before, f"after, T = {temperature:.2f}": after}, folder / "reliability.png")
     matrices = confusion_matrices(test, test_targets, thresholds)
-    pictures.save_confusion_matrices(matrices.numpy(), classes, folder / "confusion_matrices.png")
-    worst = worst_mistakes(test, test_targets, thresholds, SHOWN)
-    for name, shown in (("predictions", spread(len(test), SHOWN)), ("worst", worst)):
+    figures.save_confusion_matrices(matrices.numpy(), classes, folder / "confusion_matrices.png")
+    worst = worst_mistakes(test, test_targets, thresholds, MAX_SHOWN)
+    for name, shown in (("predictions", spread(len(test), MAX_SHOWN)), ("worst", worst)):
         (folder / f"{name}.png").unlink(missing_ok=True)
         if shown:
-            images, samples = trained.data.prepared("test"), trained.data.folder("test").samples
-            pictures.save_predictions(
-                [images[index][0] for index in shown],
-                ["/".join(Path(samples[index][0]).parts[-2:]) for index in shown],
+            pixels, images = trained.data.prepared("test"), trained.data.dataset("test").images
+            figures.save_predictions(
+                [pixels[index][0] for index in shown],
+                ["/".join(images[index].path.parts[-2:]) for index in shown],
                 test[shown].numpy(),
                 test_targets[shown].numpy() > 0.5,
                 thresholds.numpy(),
                 classes,
                 folder / f"{name}.png",
             )
-    content = {"metrics": figures, "thresholds": thresholds.tolist(), "temperature": temperature, "classes": classes}
+    content = {"metrics": measured, "thresholds": thresholds.tolist(), "temperature": temperature, "classes": classes}
     content["of"] = trained.stamp
-    _page(trained, figures, table, bool(worst))
+    _page(trained, measured, table, bool(worst))
     # Last, because this file says that the evaluation is there.
     write_whole(folder / "metrics.json", json.dumps(content, indent=2).encode())
 
-    logged = {f"test_{name}": value for name, value in figures["test"].items()} | {"temperature": temperature}
+    logged = {f"test_{name}": value for name, value in measured["test"].items()} | {"temperature": temperature}
     mlflow.log_metrics(logged, run_id=trained.run_id)
     client.log_artifacts(trained.run_id, str(folder), "evaluation")
     client.log_table(trained.run_id, table.reset_index(), "evaluation/per_class.json")
 
     print(f"test split of '{trained.data.root}', {len(test_targets)} images, run {trained.run_id}")
-    print("at 0.5: " + "  ".join(f"{name} {value:.3f}" for name, value in figures["test"].items()))
+    print("at 0.5: " + "  ".join(f"{name} {value:.3f}" for name, value in measured["test"].items()))
     print("f1_at_threshold: with each label's threshold tuned on the validation split\n")
     print(table.to_string(float_format="{:.3f}".format))
     print(f"results: {folder / 'report.html'}\nnext: manasight export --run {trained.run_id}")
 
 
-def _page(trained: TrainedRun, figures: dict[str, dict[str, float]], table: pd.DataFrame, mistakes: bool) -> None:
+def _page(trained: TrainedRun, measured: dict[str, dict[str, float]], table: pd.DataFrame, mistakes: bool) -> None:
     folder = trained.report
     sections = [
-        Section("Figures", "Macro averages at a threshold of 0.5.", pd.DataFrame(figures).T),
+        Section("Figures", "Macro averages at a threshold of 0.5.", pd.DataFrame(measured).T),
         Section("Classes", "On the test split; f1_at_threshold is with the threshold in the last column.", table),
         Section(
             "Precision and recall", "The dot is the label's own threshold.", None, [folder / "precision_recall.png"]
@@ -191,7 +125,7 @@ def _page(trained: TrainedRun, figures: dict[str, dict[str, float]], table: pd.D
         ),
         Section("Images, evenly taken", "", None, [folder / "predictions.png"]),
     ]
-    count = len(trained.data.folder("test"))
+    count = len(trained.data.dataset("test"))
     save_page(
         f"Run {trained.run_id[:8]}",
         f"{count} test images of {trained.data.root.name}",

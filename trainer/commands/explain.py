@@ -9,14 +9,17 @@ import torch
 from captum.attr import IntegratedGradients, LayerGradCam, Occlusion
 from tqdm import tqdm
 
-from trainer import pictures, tracking
-from trainer.data.image import UNREADABLE, load_rgb, resize
+from contract.images import resize
+from trainer.data.images import UNREADABLE, load_rgb
+from trainer.data.samples import find_images
 from trainer.errors import UserError
-from trainer.evaluate import TrainedRun, load_run, spread
 from trainer.files import write_whole
-from trainer.network import MultiLabelResNet
-from trainer.onnx_file import OnnxClassifier
-from trainer.predict import find_images
+from trainer.model.network import MultiLabelResNet
+from trainer.model.onnx_file import OnnxClassifier
+from trainer.report import figures as pictures
+from trainer.report.evaluation import spread
+from trainer.tracking.mlflow import connect
+from trainer.tracking.runs import TrainedRun, load_run
 
 # Points on the way from grey to the image: twice as many change a map by less than its picture shows.
 STEPS = 32
@@ -53,12 +56,12 @@ def explain(
     for label in labels or ():
         if label not in classes:
             raise UserError(f"the model knows no label '{label}'; it knows {', '.join(classes)}")
-    files = find_images(images or str(trained.data.folder("test").root))
+    files = find_images(images or str(trained.data.dataset("test").root))
     if out is not None and out.suffix.lower() != ".png":
         raise UserError(f"'{out}' is no .png; name the picture so")
     if out is not None and not out.parent.is_dir():
         raise UserError(f"there is no folder '{out.parent}' to write '{out.name}' into; make it, or name another --out")
-    client = tracking.connect()
+    client = connect()
     shown, pixels = [], []
     for place in spread(len(files), count):
         try:

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import requests
 
-from trainer.database import database_uri
 from trainer.environment import bypass_proxies
 from trainer.errors import UserError
-from trainer.home import make_home
+from trainer.paths import database_uri, make_home
 
 # Seconds that a server may take to answer, the app to take over the champion, and a server to end once it is asked to.
 START, CHAMPION, STOP = 120, 20, 10

@@ -1,4 +1,4 @@
-"""Where runs are tracked and their files lie: an MLflow server if one is named, else SQLite and a local folder."""
+"""Connects to MLflow: the server at `MLFLOW_TRACKING_URI`, or SQLite in a local folder."""
 
 import logging
 import os
@@ -14,43 +14,43 @@ from mlflow.utils.logging_utils import disable_logging
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE
 from sqlalchemy.exc import SQLAlchemyError
 
-from trainer.database import database_uri
+from contract.registry import model_name
 from trainer.errors import UserError
-from trainer.files import write_whole
-from trainer.home import home, make_home
-from trainer.mlflow_server import wait_for_server, without_password
+from trainer.paths import database_uri, home, make_home
+from trainer.tracking.server import wait_for_server, without_password
 
 # The tag by which MLflow knows an experiment of model training. Its page also needs workflowType in the address.
 KIND, TRAINING = "mlflow.experimentKind", "custom_model_development"
-MODEL_NAME = os.environ.get("MANASIGHT_MODEL_NAME") or "manasight"
 
 
 def connect() -> mlflow.MlflowClient:
     """Point MLflow at `MLFLOW_TRACKING_URI`, by default at SQLite in `home()`, and try it.
 
     Raises:
-        UserError: if nobody answers there, or the registered model's name cannot be used.
+        UserError: if there is no answer, or the registered model's name cannot be used.
     """
-    if not re.fullmatch(r"[\w .-]+", MODEL_NAME):  # it becomes part of addresses and of MLflow's queries
+    if not re.fullmatch(r"[\w .-]+", model_name()):  # it becomes part of addresses and of MLflow's queries
         raise UserError(
-            f"MANASIGHT_MODEL_NAME is '{MODEL_NAME}'; use letters, digits, spaces, dots, dashes and underscores"
+            f"MANASIGHT_MODEL_NAME is '{model_name()}'; use letters, digits, spaces, dots, dashes and underscores"
         )
     named = uri = os.environ.get("MLFLOW_TRACKING_URI")
-    # Two commands that make one new database at once would fail; a server looks after its own.
+    # Two commands that create the same database at once would fail; a server guards its own.
     alone: AbstractContextManager = nullcontext()
     if not uri:
         uri = database_uri(make_home().resolve() / "mlflow.db")
         new = not (home() / "mlflow.db").exists()
         alone = FileLock(home() / "mlflow.db.lock")
     elif "://" not in uri:
-        raise UserError(f"MLFLOW_TRACKING_URI is '{uri}', which is no address; give one such as http://localhost:5000")
+        raise UserError(
+            f"MLFLOW_TRACKING_URI is '{uri}', which is not an address; give one such as http://localhost:5000"
+        )
     elif uri.startswith(("http://", "https://")):
         wait_for_server(uri, patience())
-    uri = re.sub("^postgres(ql)?://", "postgresql+psycopg2://", uri)  # the driver that we bring
+    uri = re.sub("^postgres(ql)?://", "postgresql+psycopg2://", uri)  # the driver that is installed
     if not os.environ.get("MANASIGHT_DEBUG"):
-        # What goes wrong is raised as well, and said in one sentence.
+        # What goes wrong is raised as well, and reported in one sentence.
         logging.getLogger("mlflow").setLevel(logging.CRITICAL)
-        disable_logging()  # what it prints past its log, as that a model has other versions
+        disable_logging()  # what it prints without its log, such as that a model has other versions
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
@@ -64,7 +64,7 @@ def connect() -> mlflow.MlflowClient:
             if new:
                 (home() / "mlflow.db").unlink(missing_ok=True)
             raise UserError(f"the disk of '{home()}' is full; free some space, or set MANASIGHT_HOME") from error
-        remedy = "check MLFLOW_TRACKING_URI" if named else f"move '{home() / 'mlflow.db'}' away, or mend it"
+        remedy = "check MLFLOW_TRACKING_URI" if named else f"move '{home() / 'mlflow.db'}' away, or repair it"
         raise UserError(
             f"MLflow at '{without_password(named) if named else home()}' does not answer: {reason}; {remedy}"
         ) from error
@@ -72,7 +72,7 @@ def connect() -> mlflow.MlflowClient:
 
 
 def exists() -> bool:
-    """Whether there is anything to connect to: a server is named, or a local database was made."""
+    """Whether there is anything to connect to: a server is named, or a local database exists."""
     return bool(os.environ.get("MLFLOW_TRACKING_URI")) or (home() / "mlflow.db").is_file()
 
 
@@ -81,22 +81,8 @@ def place() -> str:
     return without_password(os.environ.get("MLFLOW_TRACKING_URI") or str(home()))
 
 
-def get_run(client: mlflow.MlflowClient, run_id: str) -> mlflow.entities.Run:
-    """A run as MLflow knows it.
-
-    Raises:
-        UserError: if it does not: it was tracked somewhere else.
-    """
-    try:
-        return client.get_run(run_id)
-    except MlflowException as error:
-        raise UserError(
-            f"MLflow at '{place()}' does not know run {run_id}; set MLFLOW_TRACKING_URI to what it was at its training"
-        ) from error
-
-
 def patience() -> float:
-    """Seconds to try a server that does not answer: MANASIGHT_PATIENCE, for jobs that nobody watches; 3 by default.
+    """Seconds to retry a server that does not answer: MANASIGHT_PATIENCE, for jobs that nobody watches; 3 by default.
 
     Raises:
         UserError: if it is not a number of seconds.
@@ -108,7 +94,7 @@ def patience() -> float:
 
 
 def experiment_id(client: mlflow.MlflowClient, name: str) -> str:
-    """The id of an experiment, which is made if there is none of that name.
+    """The ID of an experiment, created if there is none of that name.
 
     Raises:
         UserError: if the experiment was deleted.
@@ -116,7 +102,7 @@ def experiment_id(client: mlflow.MlflowClient, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         local = mlflow.get_tracking_uri().startswith("sqlite")
-        # A server keeps artifacts where it was told to; without one they lie beside the database.
+        # A server decides where its artifacts go; without one they are beside the database.
         location = (home().resolve() / "artifacts").as_uri() if local else None
         return client.create_experiment(name, artifact_location=location, tags={KIND: TRAINING})
     if found.lifecycle_stage == "deleted":
@@ -137,38 +123,6 @@ def run_tags(command: str, note: str) -> dict[str, str]:
     commit = git_commit()
     tags = {MLFLOW_SOURCE_NAME: command, MLFLOW_SOURCE_TYPE: "LOCAL", MLFLOW_RUN_NOTE: note}
     return tags | ({} if commit == "unknown" else {MLFLOW_GIT_COMMIT: commit.removesuffix("-dirty")})
-
-
-def run_folder(run_id: str) -> Path:
-    """The local folder of a run's checkpoints and reports."""
-    return home() / "runs" / run_id
-
-
-def remember_run(run_id: str) -> None:
-    """Make a run the one that `latest` means."""
-    write_whole(home() / "runs" / "latest", run_id.encode())
-
-
-def find_run(run: str) -> str:
-    """The id of a run whose folder is here.
-
-    Args:
-        run: an id, the beginning of one, or `latest`.
-
-    Raises:
-        UserError: if there is none, or several begin so.
-    """
-    runs = home() / "runs"
-    if run == "latest":
-        marker = runs / "latest"
-        if not marker.is_file():
-            raise UserError(f"there is no run in '{runs}' yet; train one with `manasight fit`")
-        run = marker.read_text().strip()
-    folders = runs.iterdir() if runs.is_dir() else ()
-    found = [folder.name for folder in folders if folder.name.startswith(run) and folder.is_dir()]
-    if len(found) != 1:
-        raise UserError(f"{len(found) or 'no'} runs in '{runs}' begin with '{run}'; name one of them")
-    return found[0]
 
 
 def git_commit() -> str:

@@ -1,0 +1,1 @@
+"""The commands of `manasight`; none but `train` and `experiments` imports another."""

@@ -1,0 +1,212 @@
+"""`manasight fit`: trains a classifier and tracks it in MLflow; `--resume` resumes an interrupted run.
+
+Under `torchrun` every process is a worker of one training (DDP): the first one tracks it, and sends the others the run.
+"""
+
+import argparse
+import errno
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import lightning
+import mlflow
+import torch
+from jsonargparse import Namespace
+from mlflow.exceptions import MlflowException
+
+from trainer import config
+from trainer.data.module import MultiLabelDataModule
+from trainer.errors import UserError
+from trainer.model.checkpoints import known_classes
+from trainer.model.classifier import MultiLabelClassifier
+from trainer.model.learning_rate import suggest
+from trainer.model.training import build_trainer, train
+from trainer.paths import latest_run, make_home, run_folder
+from trainer.stopping import RESUMABLE, Stopped
+from trainer.tracking.logger import SteadyLogger
+from trainer.tracking.mlflow import connect, experiment_id
+from trainer.tracking.registry import fit_note
+from trainer.tracking.runs import changed_since, find_run, get_run, record, remember_run
+
+# Seconds to wait for an MLflow server that does not answer: after a finished training, and after an interrupted one.
+FINISHED_SECONDS, INTERRUPTED_SECONDS = 300, 5
+
+
+def main(args: list[str], prog: str = "manasight fit") -> int:
+    """Parse the arguments and train. Returns 0, or `RESUMABLE` if a signal ended the run early."""
+    resumed = _resumed_run(args)
+    if resumed and not (run_folder(resumed) / config.FILE).is_file():
+        resumed = None  # killed before it began
+    if resumed:
+        args = ["--config", str(run_folder(resumed) / config.FILE), *args]
+    parser = config.build_parser(prog)
+    options = parser.parse_args(args)
+    with warnings.catch_warnings():
+        # Lightning's advice on workers, tensor cores and loggers is not for the user of this command.
+        warnings.simplefilter("ignore")
+        config.check(options)
+        if resumed:
+            config.check_unchanged(parser, args, resumed)
+        text = parser.dump(options.clone(), skip_none=True)
+        return fit(parser.instantiate(options).data, options, text, resumed)
+
+
+def _resumed_run(args: list[str]) -> str | None:
+    """The run that `--resume` names: its own configuration is then the one to start from."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--resume", nargs="?", const="latest")
+    named = early.parse_known_args(args)[0].resume
+    if named == "auto" and not latest_run().is_file():
+        return None
+    return find_run("latest" if named == "auto" else named) if named else None
+
+
+def fit(data: MultiLabelDataModule, options: Namespace, text: str, resumed: str | None = None) -> int:
+    """Train as the options say.
+
+    Args:
+        data: the images.
+        options: as `config.build_parser` parses them.
+        text: the same as YAML, kept with the run.
+        resumed: ID of the run to resume.
+
+    Raises:
+        UserError: for bad data, weights or addresses, before anything is tracked.
+    """
+    lightning.seed_everything(options.seed, workers=True, verbose=False)
+    data.setup("fit")
+    if not len(data.loader("train", shuffle=True)):
+        raise UserError(f"'{data.dataset('train').root}' has one image; batch normalization needs two: add images")
+    # So that a small dataset, too, shows some figures.
+    options.trainer.log_every_n_steps = min(options.trainer.log_every_n_steps, len(data.train_dataloader()))
+    model = MultiLabelClassifier(classes=data.classes, **options.model.as_dict())
+    if options.find_learning_rate:
+        return _find_learning_rate(model, data, options)
+    if torch.distributed.is_torchelastic_launched():
+        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        if torch.distributed.get_rank():
+            return _join(data, model, options)
+    client = connect()
+    if resumed and get_run(client, resumed).info.status == "FINISHED":
+        if options.resume != "auto":
+            raise UserError(f"run {resumed} has finished; there is nothing to resume")
+        print(f"run {resumed} has finished; there is nothing left to train")
+        _send_run(None, None)
+        return 0
+    if resumed and (changed := changed_since(client, resumed, data)):
+        if options.resume != "auto":
+            raise UserError(f"{changed}; restore the images, or train a new run without --resume")
+        print(f"{changed}; training a new run", flush=True)
+        resumed = None
+    checkpoint = _last_state(resumed) if resumed else None
+    if checkpoint is None:
+        model.prepare(data)
+    experiment = experiment_id(client, options.experiment)
+
+    with mlflow.start_run(resumed, experiment, options.name, log_system_metrics=True) as run:
+        run_id = run.info.run_id
+        folder = run_folder(run_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        remember_run(run_id)
+        print(f"run: {run_id}", flush=True)  # what resumes it if it is killed at once
+        if not resumed:
+            height, width = data.input_size
+            print(f"images become {height}×{width} pixels (height × width); --data.input_size changes it", flush=True)
+            record(data, options, text, folder)
+            if note := fit_note(client, data.classes):
+                print(note, flush=True)
+        _send_run(run_id, checkpoint)
+        seconds = _tracked(run_id, data, model, options, checkpoint, bool(resumed))
+        if seconds is None:
+            return RESUMABLE
+        mlflow.log_metric("train_seconds", seconds)
+        mlflow.log_artifact(str(folder / "checkpoints" / "best.ckpt"), "checkpoint")
+    print(f"results: {folder}\nnext: manasight evaluate --run {run_id}")
+    return 0
+
+
+def _last_state(run_id: str) -> Path | None:
+    """The checkpoint to resume from; None for a run that was killed in its first epoch, which starts again."""
+    last = run_folder(run_id) / "checkpoints" / "last.ckpt"
+    if not last.is_file():
+        return None
+    known_classes(last, f"delete it, and run {run_id} starts again", weights_only=False)
+    return last
+
+
+def _tracked(
+    run_id: str,
+    data: MultiLabelDataModule,
+    model: MultiLabelClassifier,
+    options: Namespace,
+    checkpoint: Path | None,
+    resumed: bool,
+) -> float | None:
+    """Train and deliver the metrics; the seconds that training took, or None if the run is to be resumed."""
+    folder, again = run_folder(run_id), f"manasight fit --resume {run_id}"
+    logger = SteadyLogger(run_id, folder, resumed)
+    interrupted, seconds = "", 0.0
+    try:
+        seconds = train(build_trainer(options, folder, logger), model, data, _views(options), checkpoint)
+        waiting = logger.flush(FINISHED_SECONDS)
+    except OSError as error:
+        logger.flush(INTERRUPTED_SECONDS)
+        if error.errno != errno.ENOSPC:
+            raise
+        with suppress(MlflowException):  # its database may be on the same disk
+            mlflow.end_run("FAILED")
+        raise UserError(f"the disk of '{folder}' is full; free some space and resume with: {again}") from error
+    except (Stopped, KeyboardInterrupt) as error:
+        interrupted = error.name if isinstance(error, Stopped) else "Ctrl-C"
+        waiting = logger.flush(INTERRUPTED_SECONDS)
+    except BaseException:
+        logger.flush(INTERRUPTED_SECONDS)
+        raise
+    if not interrupted and not waiting:
+        return seconds
+    with suppress(MlflowException):
+        mlflow.end_run("KILLED")
+    why = f"stopped by {interrupted}" if interrupted else "trained, but MLflow does not answer"
+    kept = f" ({waiting} metrics are not delivered yet{logger.trouble})" if waiting else ""
+    with suppress(OSError):  # the terminal may be gone
+        print(f"{why}{kept}; resume with: {again}", flush=True)
+    return None
+
+
+def _find_learning_rate(model: MultiLabelClassifier, data: MultiLabelDataModule, options: Namespace) -> int:
+    """Print a learning rate to start from, and save a figure of how it was found."""
+    if torch.distributed.is_torchelastic_launched():
+        raise UserError("one process finds the learning rate; call `manasight fit` without torchrun")
+    model.prepare(data)
+    figure = make_home() / "learning-rate.png"
+    rate = suggest(model, data, options, figure)
+    print(f"results: {figure}\nnext: --model.learning_rate {rate:.1g}")
+    return 0
+
+
+def _views(options: Namespace) -> int:
+    return options.model.cached_views if options.model.freeze_backbone else 0
+
+
+def _send_run(run_id: str | None, checkpoint: Path | None) -> None:
+    """Send the other workers, if there are any, the run and where it starts; no run means nothing to train."""
+    if torch.distributed.is_initialized():
+        torch.distributed.broadcast_object_list([run_id, checkpoint])
+
+
+def _join(data: MultiLabelDataModule, model: MultiLabelClassifier, options: Namespace) -> int:
+    """Train as a worker that is not the first, with the run that the first one sends."""
+    received: list[Any] = [None, None]
+    torch.distributed.broadcast_object_list(received)
+    run_id, checkpoint = received
+    if run_id is None:
+        return 0
+    if checkpoint is None:
+        model.prepare(data)
+    folder = run_folder(run_id)
+    # It logs nothing, but Lightning asks for a logger.
+    trainer = build_trainer(options, folder, SteadyLogger(run_id, folder, resumed=False))
+    train(trainer, model, data, _views(options), checkpoint)
+    return 0

@@ -1,0 +1,46 @@
+"""Where runs, the local database and downloads are stored."""
+
+import os
+from pathlib import Path
+
+from trainer.errors import UserError
+
+
+def home() -> Path:
+    """The folder `MANASIGHT_HOME`, by default `./.manasight`."""
+    return Path(os.environ.get("MANASIGHT_HOME") or ".manasight")
+
+
+def make_home() -> Path:
+    """`home()`, created if it does not exist.
+
+    Raises:
+        UserError: if it cannot be created.
+    """
+    try:
+        home().mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot create '{home()}' ({error.strerror}); set MANASIGHT_HOME to a folder that you may write to"
+        ) from error
+    return home()
+
+
+def database_uri(file: Path) -> str:
+    """The address of an SQLite database for MLflow, escaped: a path may contain % and ?.
+
+    The driver is named because MLflow takes what follows a plain `sqlite:///` for a path and creates that folder.
+    """
+    from sqlalchemy.engine import URL
+
+    return URL.create("sqlite+pysqlite", database=str(file)).render_as_string(hide_password=False)
+
+
+def run_folder(run_id: str) -> Path:
+    """The local folder of a run's checkpoints and reports."""
+    return home() / "runs" / run_id
+
+
+def latest_run() -> Path:
+    """The file with the ID of the run that `latest` means."""
+    return home() / "runs" / "latest"
