@@ -5,6 +5,9 @@ from pathlib import Path
 
 from trainer.errors import UserError
 
+# Files of options for `manasight fit`.
+EXPERIMENTS = Path(__file__).with_name("experiments")
+
 
 def home() -> Path:
     """The folder `MANASIGHT_HOME`, by default `./.manasight`."""

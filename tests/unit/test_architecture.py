@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def imported(folder: str) -> dict[Path, set[str]]:
     """Every module that the files of a room import, at the top or inside a function."""
     found: dict[Path, set[str]] = {}
-    for path in sorted((ROOT / folder).rglob("*.py")):
+    files = sorted((ROOT / folder).rglob("*.py")) or [ROOT / f"{folder}.py"]
+    for path in files:
         names = set()
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
@@ -24,25 +26,48 @@ def imported(folder: str) -> dict[Path, set[str]]:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
         found[path.relative_to(ROOT)] = names
-    assert found
     return found
 
 
-def test_the_app_imports_neither_torch_nor_the_trainer():
-    for path, names in imported("app").items():
-        wrong = {name for name in names if name.split(".")[0] in ("torch", "torchvision", "trainer", "mlflow", "onnx")}
+# From the bottom up: each may import those before it, and BASE, which imports none of them.
+LAYERS = ("contract", "trainer.data", "trainer.model", "trainer.config", "trainer.tracking", "trainer.report")
+BASE = ("trainer.environment", "trainer.errors", "trainer.files", "trainer.options", "trainer.paths")
+BASE += ("trainer.resources", "trainer.stopping", "contract")
+MAY_IMPORT = {
+    **{layer: LAYERS[:place] for place, layer in enumerate(LAYERS)},
+    "trainer.commands": LAYERS,
+    "cards": ("contract", "trainer.data"),
+    "app": ("contract",),
+}
+# Commands that call others.
+COMPOSERS = ("trainer.commands.train", "trainer.commands.experiments")
+
+
+def within(module: str, packages: Sequence[str]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_imports_point_one_way(package):
+    allowed = (*MAY_IMPORT[package], package, *(BASE if package not in ("app", "contract") else ()))
+    for path, names in imported(package.replace(".", "/")).items():
+        ours = {name for name in names if name.split(".")[0] in ("app", "cards", "contract", "trainer")} - {"trainer"}
+        wrong = {name for name in ours if not within(name, allowed)}
         assert not wrong, f"{path} imports {wrong}"
 
 
-def test_the_trainer_does_not_import_the_app():
-    for path, names in imported("trainer").items():
-        assert not {name for name in names if name.split(".")[0] == "app"}, path
+def test_commands_do_not_import_each_other():
+    for path, names in imported("trainer/commands").items():
+        if (own := str(path.with_suffix("")).replace("/", ".")) not in COMPOSERS:
+            others = {name for name in names if within(name, ["trainer.commands"]) and not within(name, [own])}
+            assert not others, f"{path} imports {others}"
 
 
-def test_the_example_does_not_import_the_app_or_the_commands():
-    for path, names in imported("cards").items():
-        assert not {name for name in names if name.split(".")[0] == "app"}, path
-        assert not {name for name in names if name.split(".")[:2] in (["trainer", "cli"], ["trainer", "fit"])}, path
+def test_the_app_and_the_contract_need_no_training_library():
+    for package in ("app", "contract"):
+        for path, names in imported(package).items():
+            wrong = {name for name in names if name.split(".")[0] in ("torch", "torchvision", "mlflow", "onnx")}
+            assert not wrong, f"{path} imports {wrong}"
 
 
 def test_only_the_list_of_commands_mentions_the_example():

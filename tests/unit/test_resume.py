@@ -8,11 +8,11 @@ import mlflow
 import pytest
 import torch
 
-from trainer import cli
 from trainer.cli import main
 from trainer.data import fingerprint
 from trainer.data.module import MultiLabelDataModule
 from trainer.model.schedule import OneCycle
+from trainer.paths import EXPERIMENTS
 from trainer.tracking.mlflow import connect
 
 pytestmark = pytest.mark.slow
@@ -92,7 +92,7 @@ def test_experiments_do_not_compare_runs_of_other_images(home, data, capsys, tmp
     torch.save(MultiLabelResNet(1).backbone.state_dict(), tmp_path / "resnet18.pth")
     options = ["--data", str(data), "--model.weights=resnet18.pth", "--model.cached_views=1"]
     options += [*FIT[:3], *FIT[4:], "--trainer.limit_train_batches=2"]
-    frozen = ["--config", str(Path(cli.__file__).with_name("experiments") / "frozen.yaml"), *options[2:]]
+    frozen = ["--config", str(EXPERIMENTS / "frozen.yaml"), *options[2:]]
     assert main(["fit", "--experiment=comparison", "--name=frozen", "--data.root", str(data), *frozen]) == 0
     (data / "train" / "red" / "000.png").unlink()
     capsys.readouterr()

@@ -11,12 +11,12 @@ import mlflow
 import pandas as pd
 import yaml
 
-from trainer import cli, config
+from trainer import config
 from trainer.commands import fit
 from trainer.commands.export import export
 from trainer.commands.promote import check_labels, promote
 from trainer.errors import UserError
-from trainer.paths import home, run_folder
+from trainer.paths import EXPERIMENTS, home, run_folder
 from trainer.report import figures
 from trainer.report.evaluation import evaluation_of
 from trainer.report.html import Section, save_page
@@ -24,7 +24,6 @@ from trainer.tracking.mlflow import connect, experiment_id
 from trainer.tracking.registry import register_model
 from trainer.tracking.runs import TrainedRun, changed_since, load_run
 
-FOLDER = Path(cli.__file__).with_name("experiments")
 NAMES = ("frozen", "finetune", "scratch")
 FIGURES = ("accuracy", "precision", "recall", "macro_f1", "map", "exact_match", "calibration_error")
 HELP = """Train frozen, finetune and scratch on the same split, compare them and promote the best.
@@ -144,7 +143,7 @@ def resumable(prog: str) -> Iterator[None]:
 
 def command(name: str, options: argparse.Namespace, rest: list[str]) -> list[str]:
     """The arguments of `manasight fit` for one experiment. Only `scratch` keeps the weights that its file names."""
-    words = ["--config", str(FOLDER / f"{name}.yaml"), "--experiment", options.experiment, "--name", name]
+    words = ["--config", str(EXPERIMENTS / f"{name}.yaml"), "--experiment", options.experiment, "--name", name]
     words += ["--data.root", str(options.data)]
     return words + ([] if name == "scratch" else ["--model.weights", options.weights]) + rest
 

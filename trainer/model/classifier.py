@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from trainer.errors import UserError
-from trainer.model.learning_rate import OneCycle
 from trainer.model.metrics import multilabel_metrics
 from trainer.model.network import MultiLabelResNet
+from trainer.model.schedule import OneCycle
 from trainer.model.weights import pretrained_state
 
 

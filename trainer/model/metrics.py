@@ -57,7 +57,7 @@ def per_class(probabilities: Tensor, targets: Tensor, thresholds: Tensor) -> dic
         thresholds: float `[C]`.
 
     Returns:
-        figure → its `C` values.
+        figure → its `C` values. If some images have no label, `on_negatives` says how many of those got the label.
     """
     classes, truth = probabilities.shape[1], targets.int()
     metrics = {
@@ -70,6 +70,9 @@ def per_class(probabilities: Tensor, targets: Tensor, thresholds: Tensor) -> dic
     table = {name: metric(probabilities, truth).tolist() for name, metric in metrics.items()}
     decided = (probabilities >= thresholds).int()
     table["f1_at_threshold"] = MultilabelF1Score(classes, average=None)(decided, truth).tolist()
+    negatives = truth.sum(1) == 0
+    if negatives.any():
+        table["on_negatives"] = decided[negatives].sum(0).tolist()
     return {"positives": truth.sum(0).tolist(), **table, "threshold": thresholds.tolist()}
 
 

@@ -96,7 +96,10 @@ def report(trained: TrainedRun) -> None:
 
     print(f"test split of '{trained.data.root}', {len(test_targets)} images, run {trained.run_id}")
     print("at 0.5: " + "  ".join(f"{name} {value:.3f}" for name, value in measured["test"].items()))
-    print("f1_at_threshold: with each label's threshold tuned on the validation split\n")
+    print("f1_at_threshold: with each label's threshold tuned on the validation split")
+    if negatives := int((test_targets.sum(1) == 0).sum()):
+        print(f"on_negatives: of {negatives} images without any label, those that got this one")
+    print()
     print(table.to_string(float_format="{:.3f}".format))
     print(f"results: {folder / 'report.html'}\nnext: manasight export --run {trained.run_id}")
 
@@ -105,7 +108,12 @@ def _page(trained: TrainedRun, measured: dict[str, dict[str, float]], table: pd.
     folder = trained.report
     sections = [
         Section("Figures", "Macro averages at a threshold of 0.5.", pd.DataFrame(measured).T),
-        Section("Classes", "On the test split; f1_at_threshold is with the threshold in the last column.", table),
+        Section(
+            "Classes",
+            "On the test split; f1_at_threshold is with the threshold in the last column."
+            + " on_negatives counts the images without any label that got this one." * ("on_negatives" in table),
+            table,
+        ),
         Section(
             "Precision and recall", "The dot is the label's own threshold.", None, [folder / "precision_recall.png"]
         ),
