@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data mtgpics": ("cards.mtgpics:mtgpics", "fetch the card pictures of a set from mtgpics.com"),
     "data split": ("trainer.data.split:split", "split a folder of labelled images into train, val and test"),
     "data describe": ("trainer.commands.describe:describe", "count and check the images of a data set"),
+    "train": ("trainer.commands.train:main", "fit, evaluate, export and promote in one resumable command"),
     "fit": ("trainer.commands.fit:main", "train a classifier, tracked in MLflow"),
     "experiments": (
         "trainer.commands.experiments:main",

@@ -32,12 +32,14 @@ RANGES: dict[str, tuple[float, float]] = {
 # A resumed run keeps these options and those of its data and model, except for the ones that only say where it runs.
 RESUME_KEEPS = {"seed", "trainer.max_epochs", "trainer.max_steps", "trainer.accumulate_grad_batches"}
 RESUME_CHANGES = {"data.root", "data.workers", "data.cache", "data.drop_unreadable", "model.weights"}
+FORCE_HELP = "make the model the champion in any case, for this reason; an empty one is ignored"
 RESUME_HELP = "resume an interrupted run; auto: the latest one if there is one, and succeed if it has finished"
 
 
-def build_parser(prog: str) -> Parser:
-    """The options of `manasight fit`: data, model, trainer, and how the run is called."""
-    parser = Parser(prog=prog, description="Train a multi-label classifier on <data.root>/{train,val,test}.")
+def build_parser(prog: str, promotes: bool = False) -> Parser:
+    """The options of `manasight fit`: data, model, trainer, and the run's name; with `promotes`, `manasight train`'s."""
+    what = "Train a multi-label classifier on <data.root>/{train,val,test}"
+    parser = Parser(prog=prog, description=f"{what}, evaluate, export and promote it." if promotes else f"{what}.")
     parser.add_argument("--config", action="config", help="a YAML file with any of these options; later ones win")
     parser.add_argument("--resume", nargs="?", const="latest", metavar="RUN", help=RESUME_HELP)
     parser.add_argument("--experiment", type=str, default="manasight", help="MLflow experiment")
@@ -45,6 +47,8 @@ def build_parser(prog: str) -> Parser:
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, order and augmentation")
     parser.add_argument("--patience", type=int | None, default=None, help="stop after so many epochs without a gain")
     parser.add_argument("--find_learning_rate", action="store_true", help="only suggest a learning rate; train no run")
+    if promotes:
+        parser.add_argument("--force", type=str | None, default=None, metavar="REASON", help=FORCE_HELP)
     parser.add_class_arguments(MultiLabelDataModule, "data", instantiate=True)
     parser.add_class_arguments(MultiLabelClassifier, "model", skip={"classes"}, instantiate=False)
     parser.add_class_arguments(lightning.Trainer, "trainer", skip=OWN_ARGUMENTS, instantiate=False)

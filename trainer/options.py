@@ -51,7 +51,7 @@ class Parser(ArgumentParser):
         if found := re.search(r"Parser key \"([^\"]+)\":\s+'utf-8' codec can't encode", message):
             return f"the name given as {found[1]} is not UTF-8; rename it"
         if found := re.search(r"Parser key \"([^\"]+)\":\s+Unable to load config '([^']*)'", message):
-            return f"--{found[1]} {found[2]} is no group of options; write --{found[1]}.NAME VALUE"
+            return f"--{found[1]} {found[2]} is a group of options; write --{found[1]}.NAME VALUE"
         if found := re.search(r"argument (\S+): expected one argument", message):
             return f"{found[1]} needs a value: {self._option_string_actions[found[1]].help}"
         if found := re.search(r"arguments are required: (\S+)$", message):

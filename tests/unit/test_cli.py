@@ -106,7 +106,7 @@ def test_missing_data_is_named(capsys, tmp_path):
         ("data demo /proc/x --count 54", "'/proc/x' cannot be made"),
         ("data split x y z", "'z' is one argument too many"),
         ("data split x y --fractions [0.5,0.5]", "takes 3 values, as in [0.7,0.15,0.15], not '[0.5, 0.5]'"),
-        ("fit --model 3", "--model 3 is no group of options; write --model.NAME VALUE"),
+        ("fit --model 3", "--model 3 is a group of options; write --model.NAME VALUE"),
         ("promote --version newest", "--version takes a whole number or null, not 'newest'"),
         ("predict nowhere --model models/starter/model.onnx", "there is no 'nowhere'"),
         ("predict x --out nowhere/table.csv", "there is no folder 'nowhere'"),
@@ -127,7 +127,7 @@ def test_a_mistake_in_the_options_is_one_sentence(args, says, capsys):
         ("", "'{}' holds no options"),
         ("- a\n- b\n", "'{}' holds no options"),
         ("trainer: {max_epochs: many}\ndata: {root: x}\n", "takes a whole number or null, not 'many'"),
-        ("trainer: 3\ndata: {root: x}\n", "--trainer 3 is no group of options"),
+        ("trainer: 3\ndata: {root: x}\n", "--trainer 3 is a group of options"),
         ("data: {rooot: x}\n", "did you mean '--data.root'?"),
     ],
 )
@@ -185,7 +185,7 @@ def test_a_disk_full_of_a_new_database_is_no_broken_one(capsys, monkeypatch, tmp
 def test_one_label_is_too_few(capsys, make_images):
     for part in ("train", "val", "test"):
         root = make_images(f"cards/{part}", {"red": 1}).parent
-    says = "has one label, 'red'; there is nothing to tell it from"
+    says = "has one label, 'red'; a model needs at least two"
     assert says in sentence(capsys, "fit", "--data.root", root, "--model.weights", "none")
     assert says in sentence(capsys, "data", "split", root / "train", root.with_name("out"))
 
@@ -200,7 +200,7 @@ def test_a_tracking_server_that_is_away_is_named_within_seconds(capsys, monkeypa
 
 def test_a_tracking_address_that_is_none_is_named(capsys, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "htp:/nonsense")
-    assert "'htp:/nonsense', which is no address" in sentence(capsys, "promote")
+    assert "'htp:/nonsense', which is not an address" in sentence(capsys, "promote")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "foo://bar")
     assert "check MLFLOW_TRACKING_URI" in sentence(capsys, "promote")
 

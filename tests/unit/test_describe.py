@@ -183,8 +183,8 @@ def test_names_that_are_no_utf8_are_a_sentence(make_images, capsys, monkeypatch,
         (["--html", "/"], "'/' is a folder; name a file"),
         (["--html", ""], "'.' is a folder; name a file"),
         (["--html", "data"], "'data' is a folder; name a file with --html, as in --html data/report.html"),
-        (["--pictures", "-3"], "--pictures -3 cannot be shown"),
-        (["--workers", "0"], "--workers 0 looks at nothing"),
+        (["--pictures", "-3"], "--pictures -3 is too small"),
+        (["--workers", "0"], "--workers 0 is too small"),
     ],
 )
 def test_mistakes_are_a_sentence_before_anything_is_decoded(make_images, capsys, monkeypatch, options, says):

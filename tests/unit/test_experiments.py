@@ -38,7 +38,7 @@ def experiments(data: Path, *more: str, weights: str = "resnet18.pth") -> int:
 def test_a_stop_between_two_trainings_says_how_to_go_on(capsys):
     with pytest.raises(SystemExit), resumable("manasight experiments"):
         sys.exit(143)
-    assert "stopped; go on with all of it: manasight experiments --resume" in capsys.readouterr().out
+    assert "stopped; resume all of it with: manasight experiments --resume" in capsys.readouterr().out
 
 
 def test_three_runs_a_table_and_a_winner(data, tmp_path, capsys, monkeypatch):

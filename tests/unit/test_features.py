@@ -134,7 +134,7 @@ def test_a_frozen_run_that_is_stopped_before_its_first_step_can_go_on(home, data
         during.setattr(MultiLabelResNet, "features", stopped)
         assert main(["fit", *options]) == 75
     run_id = find_run("latest")
-    assert f"stopped by SIGTERM; go on with: manasight fit --resume {run_id}" in capsys.readouterr().out
+    assert f"stopped by SIGTERM; resume with: manasight fit --resume {run_id}" in capsys.readouterr().out
     assert connect().get_run(run_id).info.status == "KILLED"
     assert main(["fit", "--resume"]) == 0
     assert connect().get_run(run_id).info.status == "FINISHED"

@@ -115,12 +115,12 @@ def test_an_export_killed_in_its_middle_is_done_again(home, killed):
     assert main(FIT) == 0
     run_id = find_run("latest")
     folder = run_folder(run_id)
-    killed(f"import trainer.export\ntrainer.export.largest_difference = lambda *_: {DIE}", "export")
+    killed(f"import trainer.commands.export\ntrainer.commands.export.largest_difference = lambda *_: {DIE}", "export")
     assert not (folder / "model.onnx").exists()
     killed(f"import mlflow\nmlflow.register_model = lambda *_: {DIE}", "export")
     OnnxClassifier(folder / "model.onnx").check()
     before = (folder / "model.onnx").read_bytes()
-    killed(f"import trainer.export\ntrainer.export.largest_difference = lambda *_: {DIE}", "export")
+    killed(f"import trainer.commands.export\ntrainer.commands.export.largest_difference = lambda *_: {DIE}", "export")
     assert (folder / "model.onnx").read_bytes() == before
     export()
     client = connect()
@@ -245,7 +245,7 @@ def test_metrics_that_cannot_be_delivered_leave_a_run_that_can_go_on(home, monke
     assert main([*FIT, "--trainer.max_epochs=1"]) == 75
     run_id = find_run("latest")
     assert (
-        f"trained, but MLflow is away (5 metrics wait to be delivered); go on with: manasight fit --resume {run_id}"
+        f"trained, but MLflow does not answer (5 metrics are not delivered yet); resume with: manasight fit --resume {run_id}"
         in (capsys.readouterr().out)
     )
     monkeypatch.setattr(SteadyLogger, "flush", real)

@@ -180,11 +180,11 @@ def spoil(version: str, change: Callable[[Path], object]) -> None:
 def test_a_damaged_file_is_refused(register, data):
     version = register()
     spoil(version, lambda path: path.write_bytes(path.read_bytes() + b"\0"))
-    with pytest.raises(UserError, match="version 1 is damaged: it has not the SHA-256"):
+    with pytest.raises(UserError, match="version 1 is damaged: it does not have the SHA-256"):
         promote(data=data)
     spoil(version, lambda path: path.unlink())
     with pytest.raises(
-        UserError, match=r"the file of version 1 cannot be had: .*; if it is gone, delete version 1 in MLflow"
+        UserError, match=r"the file of version 1 cannot be downloaded: .*; if it is gone, delete version 1 in MLflow"
     ):
         promote(data=data)
 

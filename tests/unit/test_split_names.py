@@ -53,7 +53,7 @@ def test_a_label_may_be_called_as_a_split_is(make_images):
 
 
 def test_two_folders_for_one_split_are_refused(make):
-    with pytest.raises(UserError, match="holds 'val' and 'valid', and both could be the val split"):
+    with pytest.raises(UserError, match="has 'val' and 'valid', and both could be the val split"):
         find_splits(make("train", "val", "valid", "test"))
 
 
@@ -96,7 +96,7 @@ def test_splits_without_training_images_are_named(make, command, capsys, monkeyp
     root = make("valid", "test")
     monkeypatch.chdir(tmp_path)
     assert main(command.replace("ROOT", str(root)).split()) == 1
-    assert f"'{root}' holds 'valid' and 'test' but no training images; put those into '{root / 'train'}'" in (
+    assert f"'{root}' has 'valid' and 'test' but no training images; put those into '{root / 'train'}'" in (
         capsys.readouterr().err
     )
 
@@ -105,7 +105,7 @@ def test_a_folder_above_the_splits_is_told_from_label_folders(make, capsys):
     root = make("train", "val", "test", name="outer/inner").parent
     for command in (["fit", "--data.root", str(root)], ["data", "split", str(root), str(root.with_name("out"))]):
         assert main(command) == 1
-        assert f"did you mean '{root / 'inner'}', which holds splits?" in capsys.readouterr().err
+        assert f"did you mean '{root / 'inner'}', which has splits?" in capsys.readouterr().err
 
 
 def test_near_copies_are_only_blamed_if_they_are_the_cause(make_images, capsys, tmp_path):

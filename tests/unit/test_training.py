@@ -263,7 +263,7 @@ def test_a_closed_terminal_and_sigquit_are_named_and_leave_a_checkpoint(home, da
     assert process.wait(120) == 75, rest
     run = only_run()
     assert f"stopped by {name}" in rest  # a busy machine adds how many metrics wait
-    assert f"; go on with: manasight fit --resume {run.info.run_id}" in rest
+    assert f"; resume with: manasight fit --resume {run.info.run_id}" in rest
     assert run.info.status == "KILLED"
     assert (home / "runs" / run.info.run_id / "checkpoints" / "last.ckpt").is_file()
 
@@ -348,7 +348,7 @@ def test_a_split_of_one_image_is_refused(home, make_images, capsys):
     for part in ("train", "val", "test"):
         root = make_images(f"one/{part}", {"red-square": 1}).parent
     assert main(["fit", "--data.root", str(root), "--model.weights", "none"]) == 1
-    assert "has one image; batch normalisation needs two" in capsys.readouterr().err
+    assert "has one image; batch normalization needs two" in capsys.readouterr().err
 
 
 def test_a_checkpoint_needs_neither_network_nor_weights(home, data, monkeypatch):

@@ -13,4 +13,6 @@ def evaluate(run: str = "latest", data: Path | None = None) -> None:
         run: the run's ID, the beginning of one, or latest.
         data: another folder of splits than the run's own.
     """
-    report(load_run(run, data))
+    trained = load_run(run, data)
+    report(trained)
+    print(f"next: manasight export --run {trained.run_id}")

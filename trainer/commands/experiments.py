@@ -65,7 +65,7 @@ def main(args: list[str], prog: str = "manasight experiments") -> int:
         metavar="FILE",
         help="published figures to compare with (docs/training.md)",
     )
-    parser.add_argument("--resume", action="store_true", help="keep what is trained already, go on with the rest")
+    parser.add_argument("--resume", action="store_true", help="keep what is trained, and train the rest")
     options, rest = parser.parse_known_args(args)
     if options.data is None:
         near = difflib.get_close_matches(
@@ -108,14 +108,14 @@ def main(args: list[str], prog: str = "manasight experiments") -> int:
             print(f"{name}:", flush=True)
             run = known[name]
             if run is None or run.info.status != "FINISHED":
-                status = fit.main(words + (["--resume", run.info.run_id] if run else []), prog)
-                if status:
-                    print(f"go on with all of it: {prog} --resume and the same options")
-                    return status
-                run = newest_run(client, experiment, name)
+                outcome = fit.fit(fit.prepare(checker, words + (["--resume", run.info.run_id] if run else [])))
+                if outcome.status:
+                    print(f"resume all of it with: {prog} --resume and the same options")
+                    return outcome.status
+                runs[name] = str(outcome.run_id)
             else:
                 print(f"run {run.info.run_id} has finished", flush=True)
-            runs[name] = run.info.run_id
+                runs[name] = run.info.run_id
             export(runs[name], register=False)
         folder = home() / "experiments" / options.experiment
         folder.mkdir(parents=True, exist_ok=True)
@@ -133,11 +133,11 @@ def main(args: list[str], prog: str = "manasight experiments") -> int:
 
 @contextmanager
 def resumable(prog: str) -> Iterator[None]:
-    """Say how to go on if Ctrl-C or SIGTERM ends the block."""
+    """Say how to resume if Ctrl-C or SIGTERM ends the block."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        print(f"stopped; go on with all of it: {prog} --resume and the same options", flush=True)
+        print(f"stopped; resume all of it with: {prog} --resume and the same options", flush=True)
         raise
 
 

@@ -1,6 +1,7 @@
 """`manasight export`: writes a run's `model.onnx`, checks it against torch on real images, logs and registers it."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -8,7 +9,7 @@ import torch
 
 from contract.registry import ARTIFACT, model_name
 from trainer.errors import UserError
-from trainer.model.onnx_file import Metadata, OnnxClassifier, build
+from trainer.model.onnx_file import Metadata, OnnxClassifier, build, read_metadata
 from trainer.report.evaluation import evaluation_of, spread
 from trainer.tracking.mlflow import connect
 from trainer.tracking.registry import register_model
@@ -19,7 +20,7 @@ TOLERANCE = 0.01
 CHECKED_IMAGES = 64
 
 
-def export(run: str = "latest", data: Path | None = None, register: bool = True) -> str | None:
+def export(run: str = "latest", data: Path | None = None, register: bool = True) -> None:
     """Write a run's model.onnx, check it against torch on images of the test split, log and register it in MLflow.
 
     Its probabilities are calibrated: the graph divides the logits by a temperature fitted on the validation split.
@@ -28,23 +29,25 @@ def export(run: str = "latest", data: Path | None = None, register: bool = True)
         run: the run's ID, the beginning of one, or latest.
         data: another folder of splits than the run's own.
         register: make it a version of the registered model, unless it is one already.
-
-    Returns:
-        the version, if it was to be registered.
     """
     trained = load_run(run, data)
-    client = connect()
+    path = write_model(trained)
+    following = f"predict IMAGES --model {path}"
+    if register:
+        version = register_model(trained.run_id, path)
+        print(f"registered: {model_name()} version {version}")
+        following = f"promote --version {version}"
+    print(f"results: {path}\nnext: manasight {following}")
+
+
+def write_model(trained: TrainedRun) -> Path:
+    """Write a run's model.onnx.
+
+    Raises:
+        UserError: if its probabilities are not those of the network.
+    """
     evaluation = evaluation_of(trained)
-    tags = client.get_run(trained.run_id).data.tags
-    metadata = Metadata(
-        classes=trained.model.classes,
-        input_size=trained.data.input_size,
-        thresholds=[round(threshold, 4) for threshold in evaluation["thresholds"]],
-        run_id=trained.run_id,
-        git_commit=tags.get("manasight.git_commit", "unknown"),
-        data_fingerprint=tags.get(FINGERPRINT_TAG, "unknown"),
-        metrics=evaluation["metrics"],
-    )
+    metadata = describe(trained, evaluation)
     path = trained.folder / ARTIFACT
     temporary = path.with_name(f"{ARTIFACT}.new")
     try:
@@ -58,13 +61,27 @@ def export(run: str = "latest", data: Path | None = None, register: bool = True)
     finally:
         temporary.unlink(missing_ok=True)
     print(f"model.onnx: {path.stat().st_size / 1e6:.1f} MB, probabilities within {difference:.1e} of torch's")
-    version, following = None, f"predict IMAGES --model {path}"
-    if register:
-        version = register_model(trained.run_id, path)
-        print(f"registered: {model_name()} version {version}")
-        following = f"promote --version {version}"
-    print(f"results: {path}\nnext: manasight {following}")
-    return version
+    return path
+
+
+def is_written(trained: TrainedRun) -> bool:
+    """Whether a run's model.onnx is there, and of its present evaluation."""
+    path = trained.folder / ARTIFACT
+    return path.is_file() and read_metadata(path) == describe(trained, evaluation_of(trained))
+
+
+def describe(trained: TrainedRun, evaluation: dict[str, Any]) -> Metadata:
+    """The metadata of a run's model.onnx."""
+    tags = connect().get_run(trained.run_id).data.tags
+    return Metadata(
+        classes=trained.model.classes,
+        input_size=trained.data.input_size,
+        thresholds=[round(threshold, 4) for threshold in evaluation["thresholds"]],
+        run_id=trained.run_id,
+        git_commit=tags.get("manasight.git_commit", "unknown"),
+        data_fingerprint=tags.get(FINGERPRINT_TAG, "unknown"),
+        metrics=evaluation["metrics"],
+    )
 
 
 def largest_difference(trained: TrainedRun, path: Path, temperature: float) -> float:

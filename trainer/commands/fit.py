@@ -6,9 +6,9 @@ Under `torchrun` every process is a worker of one training (DDP): the first one 
 import argparse
 import errno
 import warnings
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning
 import mlflow
@@ -23,6 +23,7 @@ from trainer.model.checkpoints import known_classes
 from trainer.model.classifier import MultiLabelClassifier
 from trainer.model.learning_rate import suggest
 from trainer.model.training import build_trainer, train
+from trainer.options import Parser
 from trainer.paths import latest_run, make_home, run_folder
 from trainer.stopping import RESUMABLE, Stopped
 from trainer.tracking.logger import SteadyLogger
@@ -34,23 +35,73 @@ from trainer.tracking.runs import changed_since, find_run, get_run, record, reme
 FINISHED_SECONDS, INTERRUPTED_SECONDS = 300, 5
 
 
+class Job(NamedTuple):
+    """A training to do.
+
+    Attributes:
+        data: the images.
+        options: as `config.build_parser` parses them.
+        text: the same as YAML, kept with the run.
+        resumed: ID of the run to resume.
+        prog: the command, for messages.
+        may_be_finished: whether it is no mistake to resume a run that has finished.
+    """
+
+    data: MultiLabelDataModule
+    options: Namespace
+    text: str
+    resumed: str | None
+    prog: str
+    may_be_finished: bool
+
+
+class Outcome(NamedTuple):
+    """How a training ended: 0, or `RESUMABLE` if a signal ended it early; and its run, if this process knows it."""
+
+    status: int
+    run_id: str | None = None
+
+
 def main(args: list[str], prog: str = "manasight fit") -> int:
     """Parse the arguments and train. Returns 0, or `RESUMABLE` if a signal ended the run early."""
+    job = prepare(config.build_parser(prog), args)
+    outcome = fit(job)
+    if outcome.status == 0 and outcome.run_id:
+        print(f"next: manasight evaluate --run {outcome.run_id}")
+    return outcome.status
+
+
+def prepare(parser: Parser, args: list[str], may_be_finished: bool = False) -> Job:
+    """Parse and check the arguments of a training.
+
+    Args:
+        parser: of `config.build_parser`.
+        args: the arguments.
+        may_be_finished: allow `--resume` of a run that has finished, as `--resume auto` does.
+
+    Raises:
+        UserError: for options that no run can be trained with.
+    """
     resumed = _resumed_run(args)
     if resumed and not (run_folder(resumed) / config.FILE).is_file():
         resumed = None  # killed before it began
     if resumed:
         args = ["--config", str(run_folder(resumed) / config.FILE), *args]
-    parser = config.build_parser(prog)
     options = parser.parse_args(args)
-    with warnings.catch_warnings():
-        # Lightning's advice on workers, tensor cores and loggers is not for the user of this command.
-        warnings.simplefilter("ignore")
+    with quiet():
         config.check(options)
-        if resumed:
-            config.check_unchanged(parser, args, resumed)
-        text = parser.dump(options.clone(), skip_none=True)
-        return fit(parser.instantiate(options).data, options, text, resumed)
+    if resumed:
+        config.check_unchanged(parser, args, resumed)
+    kept = options.clone()
+    kept.pop("force", None)
+    text = parser.dump(kept, skip_none=True, skip_validation=True)
+    may_be_finished |= options.resume == "auto"
+    return Job(parser.instantiate(options).data, options, text, resumed, parser.prog, may_be_finished)
+
+
+def quiet() -> AbstractContextManager:
+    """Lightning's advice on workers, tensor cores and loggers is not for the user of this command."""
+    return warnings.catch_warnings(action="ignore")
 
 
 def _resumed_run(args: list[str]) -> str | None:
@@ -63,18 +114,18 @@ def _resumed_run(args: list[str]) -> str | None:
     return find_run("latest" if named == "auto" else named) if named else None
 
 
-def fit(data: MultiLabelDataModule, options: Namespace, text: str, resumed: str | None = None) -> int:
-    """Train as the options say.
-
-    Args:
-        data: the images.
-        options: as `config.build_parser` parses them.
-        text: the same as YAML, kept with the run.
-        resumed: ID of the run to resume.
+def fit(job: Job) -> Outcome:
+    """Train.
 
     Raises:
         UserError: for bad data, weights or addresses, before anything is tracked.
     """
+    with quiet():
+        return _fit(job)
+
+
+def _fit(job: Job) -> Outcome:
+    data, options, resumed = job.data, job.options, job.resumed
     lightning.seed_everything(options.seed, workers=True, verbose=False)
     data.setup("fit")
     if not len(data.loader("train", shuffle=True)):
@@ -90,11 +141,11 @@ def fit(data: MultiLabelDataModule, options: Namespace, text: str, resumed: str 
             return _join(data, model, options)
     client = connect()
     if resumed and get_run(client, resumed).info.status == "FINISHED":
-        if options.resume != "auto":
+        if not job.may_be_finished:
             raise UserError(f"run {resumed} has finished; there is nothing to resume")
         print(f"run {resumed} has finished; there is nothing left to train")
         _send_run(None, None)
-        return 0
+        return Outcome(0, resumed)
     if resumed and (changed := changed_since(client, resumed, data)):
         if options.resume != "auto":
             raise UserError(f"{changed}; restore the images, or train a new run without --resume")
@@ -114,17 +165,19 @@ def fit(data: MultiLabelDataModule, options: Namespace, text: str, resumed: str 
         if not resumed:
             height, width = data.input_size
             print(f"images become {height}×{width} pixels (height × width); --data.input_size changes it", flush=True)
-            record(data, options, text, folder)
+            record(data, options, job.text, folder)
             if note := fit_note(client, data.classes):
                 print(note, flush=True)
         _send_run(run_id, checkpoint)
-        seconds = _tracked(run_id, data, model, options, checkpoint, bool(resumed))
+        logger = SteadyLogger(run_id, folder, bool(resumed))
+        trainer = build_trainer(options, folder, logger)
+        seconds = _tracked(trainer, logger, model, job, checkpoint, f"{job.prog} --resume {run_id}")
         if seconds is None:
-            return RESUMABLE
+            return Outcome(RESUMABLE, run_id)
         mlflow.log_metric("train_seconds", seconds)
         mlflow.log_artifact(str(folder / "checkpoints" / "best.ckpt"), "checkpoint")
-    print(f"results: {folder}\nnext: manasight evaluate --run {run_id}")
-    return 0
+    print(f"results: {folder}")
+    return Outcome(0, run_id)
 
 
 def _last_state(run_id: str) -> Path | None:
@@ -137,33 +190,29 @@ def _last_state(run_id: str) -> Path | None:
 
 
 def _tracked(
-    run_id: str,
-    data: MultiLabelDataModule,
+    trainer: lightning.Trainer,
+    logger: SteadyLogger,
     model: MultiLabelClassifier,
-    options: Namespace,
+    job: Job,
     checkpoint: Path | None,
-    resumed: bool,
+    again: str,
 ) -> float | None:
-    """Train and deliver the metrics; the seconds that training took, or None if the run is to be resumed."""
-    folder, again = run_folder(run_id), f"manasight fit --resume {run_id}"
-    logger = SteadyLogger(run_id, folder, resumed)
+    """Train and deliver the metrics; the seconds that training took, or None if the run is to be resumed by `again`."""
     interrupted, seconds = "", 0.0
     try:
-        seconds = train(build_trainer(options, folder, logger), model, data, _views(options), checkpoint)
+        seconds = train(trainer, model, job.data, _views(job.options), checkpoint)
         waiting = logger.flush(FINISHED_SECONDS)
-    except OSError as error:
-        logger.flush(INTERRUPTED_SECONDS)
-        if error.errno != errno.ENOSPC:
-            raise
-        with suppress(MlflowException):  # its database may be on the same disk
-            mlflow.end_run("FAILED")
-        raise UserError(f"the disk of '{folder}' is full; free some space and resume with: {again}") from error
     except (Stopped, KeyboardInterrupt) as error:
         interrupted = error.name if isinstance(error, Stopped) else "Ctrl-C"
         waiting = logger.flush(INTERRUPTED_SECONDS)
-    except BaseException:
+    except BaseException as error:
         logger.flush(INTERRUPTED_SECONDS)
-        raise
+        if not isinstance(error, OSError) or error.errno != errno.ENOSPC:
+            raise
+        with suppress(MlflowException):  # its database may be on the same disk
+            mlflow.end_run("FAILED")
+        full = trainer.default_root_dir
+        raise UserError(f"the disk of '{full}' is full; free some space and resume with: {again}") from error
     if not interrupted and not waiting:
         return seconds
     with suppress(MlflowException):
@@ -175,7 +224,7 @@ def _tracked(
     return None
 
 
-def _find_learning_rate(model: MultiLabelClassifier, data: MultiLabelDataModule, options: Namespace) -> int:
+def _find_learning_rate(model: MultiLabelClassifier, data: MultiLabelDataModule, options: Namespace) -> Outcome:
     """Print a learning rate to start from, and save a figure of how it was found."""
     if torch.distributed.is_torchelastic_launched():
         raise UserError("one process finds the learning rate; call `manasight fit` without torchrun")
@@ -183,7 +232,7 @@ def _find_learning_rate(model: MultiLabelClassifier, data: MultiLabelDataModule,
     figure = make_home() / "learning-rate.png"
     rate = suggest(model, data, options, figure)
     print(f"results: {figure}\nnext: --model.learning_rate {rate:.1g}")
-    return 0
+    return Outcome(0)
 
 
 def _views(options: Namespace) -> int:
@@ -196,17 +245,17 @@ def _send_run(run_id: str | None, checkpoint: Path | None) -> None:
         torch.distributed.broadcast_object_list([run_id, checkpoint])
 
 
-def _join(data: MultiLabelDataModule, model: MultiLabelClassifier, options: Namespace) -> int:
+def _join(data: MultiLabelDataModule, model: MultiLabelClassifier, options: Namespace) -> Outcome:
     """Train as a worker that is not the first, with the run that the first one sends."""
     received: list[Any] = [None, None]
     torch.distributed.broadcast_object_list(received)
     run_id, checkpoint = received
     if run_id is None:
-        return 0
+        return Outcome(0)
     if checkpoint is None:
         model.prepare(data)
     folder = run_folder(run_id)
     # It logs nothing, but Lightning asks for a logger.
     trainer = build_trainer(options, folder, SteadyLogger(run_id, folder, resumed=False))
     train(trainer, model, data, _views(options), checkpoint)
-    return 0
+    return Outcome(0)

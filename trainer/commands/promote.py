@@ -29,7 +29,7 @@ def promote(
     separator: str = "-",
     negatives: str = NO_LABEL,
     check: bool = False,
-) -> None:
+) -> bool:
     """Make a registered model the champion if its macro F1 on the test split is higher than the present champion's.
 
     Both are measured on the same images, each with its own thresholds; a bootstrap over those images says whether the
@@ -44,13 +44,16 @@ def promote(
         negatives: the folder of images without any label in --data.
         check: promote nothing; before a training, only compare the labels of --data (label folders, or splits of them)
             with the champion's. The exit status is 1 if they differ and there is no --force.
+
+    Returns:
+        whether the version is the champion now.
     """
     form = Format(separator, negatives)
     if check:
         if data is None:
             raise UserError("--check compares the labels of a dataset: name its folder with --data")
         print(check_labels(data, form, force))
-        return
+        return False
     check_reason(force)
     client = connect()
     name = model_name()
@@ -58,7 +61,7 @@ def promote(
     champion = registry.find_champion(client)
     if champion is not None and int(champion.version) == int(candidate.version):
         print(f"{name} version {candidate.version} is the champion already")
-        return
+        return True
     new = fetch(candidate)
     if champion is None:
         reason = "there was no champion"
@@ -77,9 +80,10 @@ def promote(
         reason = f"{describe(found, candidate.version, champion.version)} on {len(images)} images"
         if not found.difference > 0:
             print(f"{reason}: version {champion.version} stays champion")
-            return
+            return False
     registry.promote(client, candidate, champion, reason)
     print(f"{name} version {candidate.version} is the champion: {reason}")
+    return True
 
 
 def test_images(model: OnnxClassifier, version: str, data: Path | None, form: Format) -> MultiLabelImageFolder:

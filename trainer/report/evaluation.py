@@ -33,9 +33,15 @@ MAX_SHOWN = 24  # images of predictions, and of mistakes
 def evaluation_of(trained: TrainedRun) -> dict[str, Any]:
     """What `report` wrote of these weights and images: metrics, thresholds, temperature; made if it is missing."""
     path = trained.report / "metrics.json"
-    if not path.is_file() or json.loads(path.read_text()).get("of") != trained.stamp:
+    if not is_evaluated(trained):
         report(trained)
     return json.loads(path.read_text())
+
+
+def is_evaluated(trained: TrainedRun) -> bool:
+    """Whether `report` has been called for these weights and images."""
+    path = trained.report / "metrics.json"
+    return path.is_file() and json.loads(path.read_text()).get("of") == trained.stamp
 
 
 def report(trained: TrainedRun) -> None:
@@ -101,7 +107,7 @@ def report(trained: TrainedRun) -> None:
         print(f"on_negatives: of {negatives} images without any label, those that got this one")
     print()
     print(table.to_string(float_format="{:.3f}".format))
-    print(f"results: {folder / 'report.html'}\nnext: manasight export --run {trained.run_id}")
+    print(f"results: {folder / 'report.html'}")
 
 
 def _page(trained: TrainedRun, measured: dict[str, dict[str, float]], table: pd.DataFrame, mistakes: bool) -> None:

@@ -150,7 +150,7 @@ def record(data: MultiLabelDataModule, options: Namespace, text: str, folder: Pa
     given = {
         name: str(value)[:500]
         for name, value in vars(options.as_flat()).items()
-        if value is not None and not name.endswith("config") and name not in ("resume", "find_learning_rate")
+        if value is not None and not name.endswith("config") and name not in ("resume", "find_learning_rate", "force")
     }
     sizes = {split: len(data.dataset(split)) for split in SPLITS}
     mlflow.log_params(given | {f"images.{split}": size for split, size in sizes.items()})
