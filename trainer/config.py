@@ -37,7 +37,7 @@ RESUME_HELP = "resume an interrupted run; auto: the latest one if there is one, 
 
 
 def build_parser(prog: str, promotes: bool = False) -> Parser:
-    """The options of `manasight fit`: data, model, trainer, and the run's name; with `promotes`, `manasight train`'s."""
+    """The options of `manasight fit`: data, model, trainer, the run's name; or with `promotes` of `manasight train`."""
     what = "Train a multi-label classifier on <data.root>/{train,val,test}"
     parser = Parser(prog=prog, description=f"{what}, evaluate, export and promote it." if promotes else f"{what}.")
     parser.add_argument("--config", action="config", help="a YAML file with any of these options; later ones win")
