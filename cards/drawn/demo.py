@@ -12,13 +12,12 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 from cards.drawn import frames
 from cards.drawn.camera import shoot
 from cards.drawn.card import COLOURS, design
 from trainer.data.staging import staged_folder
 from trainer.errors import UserError
+from trainer.progress import progress
 from trainer.resources import cpu_cores
 
 LABEL_SETS = tuple(
@@ -94,7 +93,7 @@ def draw(out: Path, count: int = 900, seed: int = 0, photos: float = 0.0, worker
             (root / folder).mkdir(parents=True)
         work = partial(draw_card, root=root, seed=seed, photos=photos)
         drawn = _spread(work, jobs, workers or cpu_cores())
-        for _ in tqdm(drawn, "drawing", count, unit=" cards", disable=None):
+        for _ in progress(drawn, "drawing", count, unit=" cards"):
             pass
     print(f"{count} cards in {len(LABEL_SETS)} label sets\nresults: {out}")
 

@@ -7,7 +7,6 @@ import mlflow
 import numpy as np
 import torch
 from captum.attr import IntegratedGradients, LayerGradCam, Occlusion
-from tqdm import tqdm
 
 from contract.images import resize
 from trainer.data.images import UNREADABLE, load_rgb
@@ -16,6 +15,7 @@ from trainer.errors import UserError
 from trainer.files import write_whole
 from trainer.model.network import MultiLabelResNet
 from trainer.model.onnx_file import OnnxClassifier
+from trainer.progress import progress
 from trainer.report import figures as pictures
 from trainer.report.evaluation import spread
 from trainer.tracking.mlflow import connect
@@ -126,7 +126,7 @@ def attributions(
         "Occlusion": [],
     }
     pairs = zip(images, targets, strict=True)
-    for image, target in tqdm(pairs, "explaining", len(targets), unit="map", disable=None):
+    for image, target in progress(pairs, "explaining", len(targets), unit="map"):
         pixels = torch.from_numpy(image)[None].float()
         found["activation map"].append(exported.activation_maps(image[None])[0, target])
         found["LayerGradCam"].append(cam.attribute(pixels, target=target)[0, 0].detach().numpy())

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from contract.registry import model_name
 from trainer.data.images import UNREADABLE, LimitedReader, reason
@@ -17,6 +16,7 @@ from trainer.data.samples import find_images
 from trainer.errors import UserError
 from trainer.files import readable, write_whole
 from trainer.model.onnx_file import OnnxClassifier, batched, decided
+from trainer.progress import progress
 from trainer.resources import cpu_cores
 from trainer.tracking import registry
 from trainer.tracking.mlflow import place
@@ -78,7 +78,7 @@ def label(named: dict[str, Path], classifier: OnnxClassifier, workers: int) -> t
 
     def prepared() -> Iterator[np.ndarray]:
         pixels = in_order(lambda path: _read(reader, path, size), named.values(), workers)
-        bar = tqdm(pixels, "predicting", len(named), unit="image", disable=None)
+        bar = progress(pixels, "predicting", len(named), unit="image")
         for name, image in zip(named, bar, strict=True):
             if isinstance(image, str):
                 unreadable.append(f"{name}: {image}")

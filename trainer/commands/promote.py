@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from contract.images import resize
 from contract.registry import model_name
@@ -15,6 +14,7 @@ from trainer.errors import UserError
 from trainer.model.metrics import Comparison, compare
 from trainer.model.onnx_file import OnnxClassifier, batched, decided
 from trainer.paths import run_folder
+from trainer.progress import progress
 from trainer.resources import cpu_cores
 from trainer.tracking import registry
 from trainer.tracking.mlflow import connect
@@ -158,5 +158,5 @@ def answers(model: OnnxClassifier, images: MultiLabelImageFolder) -> np.ndarray:
     size = model.metadata.input_size
     paths = [image.path for image in images.images]
     pixels = in_order(lambda path: np.asarray(resize(load_named(path), size)), paths, cpu_cores())
-    probabilities = model.predict(batched(tqdm(pixels, "comparing", len(paths), unit="image", disable=None)))
+    probabilities = model.predict(batched(progress(pixels, "comparing", len(paths), unit="image")))
     return decided(probabilities, model.metadata.thresholds)

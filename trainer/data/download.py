@@ -9,14 +9,13 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from tqdm import tqdm
-
 from trainer.data.http import Answer, FetchError, Web
 from trainer.data.images import UNREADABLE, load_rgb
 from trainer.data.parallel import in_order
 from trainer.data.staging import check_room
 from trainer.errors import UserError
 from trainer.files import write_whole
+from trainer.progress import progress
 
 WORKERS = 4
 LONGEST_NAME = 255  # bytes that Linux and macOS take
@@ -49,7 +48,7 @@ def download_pictures(web: Web, wanted: Sequence[Wanted], out: Path) -> tuple[di
     results = in_order(partial(_have, web, out), wanted, WORKERS)
     try:
         for one, (digest, problem) in zip(
-            wanted, tqdm(results, "pictures", len(wanted), unit="picture", disable=None), strict=True
+            wanted, progress(results, "pictures", len(wanted), unit="picture"), strict=True
         ):
             in_a_row = 0 if digest else in_a_row + 1
             if digest:

@@ -20,6 +20,7 @@ from urllib3.exceptions import HTTPError
 
 from trainer.errors import UserError
 from trainer.files import write_whole
+from trainer.progress import progress
 
 USER_AGENT = f"Manasight/{version('manasight')} (+https://github.com/manasight/manasight)"
 TRIES = 4
@@ -194,7 +195,7 @@ class Web:
             total = kept + int(length) if length else None
             with (
                 part.open("ab" if kept else "wb") as target,
-                tqdm(None, title, total, unit="B", unit_scale=True, initial=kept, disable=None) as bar,
+                progress(None, title, total, unit="B", unit_scale=True, initial=kept) as bar,
             ):
                 # As sent: what is compressed on the way stays so on disk, and can be gone on with.
                 while chunk := response.raw.read(CHUNK, decode_content=False):

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from tqdm import tqdm
 
 from contract.decoding import Decoded, Decoders, Lane, Wanted
 from contract.images import ImageError, open_image, upright_rgb, upright_size
 from contract.process import WorkerLimits
 from trainer.errors import UserError
+from trainer.progress import progress
 from trainer.resources import cpu_cores
 
 # As many pixels as Pillow reads at most. Twenty seconds of CPU time are enough for them.
@@ -112,8 +112,7 @@ def unreadable_images(paths: Iterable[Path], decode: bool = True) -> list[tuple[
         return None
 
     with LimitedReader() if decode else nullcontext() as limited, ThreadPoolExecutor() as pool:
-        hidden = None if decode else True  # None: no bar in a log
-        problems = tqdm(pool.map(problem, paths), "checking", len(paths), unit="image", disable=hidden)
+        problems = progress(pool.map(problem, paths), "checking", len(paths), unit="image", disable=not decode)
         return [(path, text) for path, text in zip(paths, problems, strict=True) if text]
 
 

@@ -21,11 +21,11 @@ from botocore.exceptions import (
     ProxyConnectionError,
     SSLError,
 )
-from tqdm import tqdm
 
 from trainer.data.staging import check_room
 from trainer.errors import UserError
 from trainer.files import readable
+from trainer.progress import progress
 
 WORKERS = 16
 TRIES = 3  # at a body that breaks off or is damaged; botocore itself tries requests that fail again
@@ -311,10 +311,7 @@ def _in_parallel(
     try:
         with _told(address):
             futures = [pool.submit(work, item) for item in items]
-            return [
-                future.result()
-                for future in tqdm(as_completed(futures), title, len(futures), unit="file", disable=None)
-            ]
+            return [future.result() for future in progress(as_completed(futures), title, len(futures), unit="file")]
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -9,11 +9,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from torchvision.datasets.folder import IMG_EXTENSIONS
-
 from trainer.errors import UserError
 from trainer.files import readable
 
+IMG_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 NO_LABEL = "_none"  # the folder of images without any label, unless --negatives names another
 MAX_LISTED = 20  # names in one sentence
 

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from trainer.data.images import UNREADABLE, LimitedReader, header_size, reason
 from trainer.data.near_duplicates import ALIKE_BITS, Fingerprint, fingerprint, group_alike
 from trainer.data.parallel import in_order
+from trainer.progress import progress
 from trainer.resources import cpu_cores
 
 
@@ -40,7 +40,7 @@ def survey(paths: Sequence[Path], decode: bool, workers: int | None = None) -> I
     workers = workers or cpu_cores()
     with LimitedReader(workers) as reader:
         look = (lambda path: _decoded(path, reader)) if decode else _header
-        yield from tqdm(in_order(look, paths, workers), "looking", len(paths), unit="image", disable=None)
+        yield from progress(in_order(look, paths, workers), "looking", len(paths), unit="image")
 
 
 def histogram(image: Any) -> np.ndarray:
@@ -68,7 +68,7 @@ def channel_statistics(dataset: Any) -> tuple[np.ndarray, np.ndarray]:
     """
     counts = np.zeros((3, 256), np.int64)
     images = in_order(lambda index: histogram(dataset[index][0]), range(len(dataset)), cpu_cores())
-    for one in tqdm(images, "channel statistics", len(dataset), unit="image", disable=None):
+    for one in progress(images, "channel statistics", len(dataset), unit="image"):
         counts += one
     return moments(counts)
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from tqdm import tqdm
 
-from trainer.data.dataset import MultiLabelImageFolder
 from trainer.data.images import load_named
+from trainer.data.labeled import LabeledImages
 from trainer.data.near_duplicates import ALIKE_BITS, fingerprint, group_alike
 from trainer.data.samples import NO_LABEL, SPLITS, Format, check_training_split, find_splits
 from trainer.data.staging import staged_folder
 from trainer.errors import UserError
+from trainer.progress import progress
 
 
 def split(
@@ -66,10 +66,10 @@ def split(
     fractions = tuple(share / sum(fractions) for share in fractions)
     with staged_folder(out) as staging:
         form = Format(separator, negatives)
-        dataset = MultiLabelImageFolder(source, form=form, drop_unreadable=drop_unreadable)
+        dataset = LabeledImages(source, form, drop_unreadable=drop_unreadable)
         label_sets = [image.labels for image in dataset.images]
         kept = {
-            name: MultiLabelImageFolder(folder, form=form, classes=dataset.classes, drop_unreadable=drop_unreadable)
+            name: LabeledImages(folder, form, dataset.classes, drop_unreadable=drop_unreadable)
             for name, folder in given.items()
         }
         if near_duplicate_bits >= 0:
@@ -79,7 +79,7 @@ def split(
         parts = assign(label_sets, groups.tolist(), fractions, seed)
         placed = [(image, names[part]) for image, part in zip(dataset.images, parts, strict=True)]
         placed += [(image, name) for name, other in kept.items() for image in other.images]
-        for image, name in tqdm(placed, "splitting", unit="image", disable=None):
+        for image, name in progress(placed, "splitting", unit="image"):
             target = staging / name / image.name / image.path.name
             target.parent.mkdir(parents=True, exist_ok=True)
             _place(image.path, target, mode)
@@ -108,7 +108,7 @@ def near_duplicates(paths: Sequence[Path], bits: int) -> np.ndarray:
     """
     with ThreadPoolExecutor() as pool:
         found = pool.map(lambda path: fingerprint(load_named(path)), paths)
-        fingerprints = list(tqdm(found, "comparing", len(paths), unit="image", disable=None))
+        fingerprints = list(progress(found, "comparing", len(paths), unit="image"))
     return group_alike(fingerprints, bits)
 
 
@@ -147,9 +147,7 @@ def assign(
     return parts
 
 
-def _what_groups_did(
-    dataset: MultiLabelImageFolder, groups: Sequence[int], parts: Sequence[int], freely: Sequence[int]
-) -> str:
+def _what_groups_did(dataset: LabeledImages, groups: Sequence[int], parts: Sequence[int], freely: Sequence[int]) -> str:
     """Say where look-alikes have different labels, or move over 5% of the images from what `freely` had assigned."""
     images, notes = dataset.images, []
     first: dict[int, int] = {}
@@ -169,7 +167,7 @@ def _what_groups_did(
 
 
 def _check_every_class(
-    dataset: MultiLabelImageFolder, names: Sequence[str], parts: Sequence[int], freely: Sequence[int]
+    dataset: LabeledImages, names: Sequence[str], parts: Sequence[int], freely: Sequence[int]
 ) -> None:
     """Every split needs every class; with too few different images of one it cannot have it."""
     if not (lacking := _lacking(dataset, parts, len(names))):
@@ -182,7 +180,7 @@ def _check_every_class(
     )
 
 
-def _lacking(dataset: MultiLabelImageFolder, parts: Sequence[int], count: int) -> list[tuple[str, int]]:
+def _lacking(dataset: LabeledImages, parts: Sequence[int], count: int) -> list[tuple[str, int]]:
     """Labels and the splits, of `count`, that have no image of them."""
     found = {(label, part) for image, part in zip(dataset.images, parts, strict=True) for label in image.labels}
     return [(label, part) for part in range(count) for label in dataset.classes if (label, part) not in found]

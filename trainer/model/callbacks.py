@@ -65,6 +65,30 @@ class EpochLines(lightning.Callback):
             raise UserError("the loss is no longer a number; train with a smaller --model.learning_rate")
 
 
+class StepLines(lightning.Callback):
+    """Prints in a log, where a bar cannot move, how far an epoch is: a line every half minute."""
+
+    seconds = 30.0
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start the clock."""
+        self.printed = time.monotonic()
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Print the step."""
+        if trainer.is_global_zero and time.monotonic() - self.printed >= self.seconds:
+            self.printed = time.monotonic()
+            steps = f"step {batch_idx + 1}/{trainer.num_training_batches}"
+            print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {steps}", flush=True)
+
+
 class BestWeights(ModelCheckpoint):
     """Keeps the weights with the best validation figure; of a training that ended before any, the last ones."""
 

@@ -4,10 +4,10 @@ import lightning
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from trainer.data.module import MultiLabelDataModule
 from trainer.model.classifier import MultiLabelClassifier
+from trainer.progress import progress
 
 
 class CachedFeatures(Dataset):
@@ -74,7 +74,7 @@ def _features(
     model.to(device).eval()
     parts = []
     # None: no bar in a log.
-    for images, _ in tqdm(loader, f"features {title}", unit="batch", disable=True if rank else None):
+    for images, _ in progress(loader, f"features {title}", unit="batch", disable=rank > 0):
         with trainer.precision_plugin.forward_context():
             parts.append(model.network.pooled(images.to(device)).half().cpu())
     model.train()

@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 from trainer import stopping
 from trainer.data.module import MultiLabelDataModule
 from trainer.errors import UserError
-from trainer.model.callbacks import BestWeights, EpochLines, LastState, LeaveAtOnce, ProgressBar
+from trainer.model.callbacks import BestWeights, EpochLines, LastState, LeaveAtOnce, ProgressBar, StepLines
 from trainer.model.checkpoints import WholeCheckpoints
 from trainer.model.classifier import MultiLabelClassifier
 from trainer.model.features import cached_loaders
@@ -46,8 +46,8 @@ def lightning_trainer(options: Namespace, **own: Any) -> lightning.Trainer:
         "enable_model_summary": False,
     }
     arguments |= {name: value for name, value in defaults.items() if arguments[name] is None}
-    if arguments["enable_progress_bar"] and "callbacks" in own:
-        own["callbacks"].append(ProgressBar())
+    if "callbacks" in own:
+        own["callbacks"].append(ProgressBar() if arguments["enable_progress_bar"] else StepLines())
     try:
         return lightning.Trainer(**arguments | own)
     except (MisconfigurationException, ValueError, TypeError) as error:

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from trainer.files import write_whole
 from trainer.model.metrics import (
@@ -22,6 +21,7 @@ from trainer.model.metrics import (
     reliability,
     tune_thresholds,
 )
+from trainer.progress import progress
 from trainer.report import figures
 from trainer.report.html import Section, save_page
 from trainer.tracking.mlflow import connect
@@ -156,7 +156,7 @@ def logits(trained: TrainedRun, split: str) -> tuple[Tensor, Tensor]:
     """
     outputs = []
     with torch.inference_mode():
-        for images, targets in tqdm(trained.data.loader(split), desc=split, unit="batch", disable=None):
+        for images, targets in progress(trained.data.loader(split), desc=split, unit="batch"):
             outputs.append((trained.model(images), targets))
     predicted, truth = zip(*outputs, strict=True)
     return torch.cat(predicted), torch.cat(truth)
