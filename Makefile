@@ -30,11 +30,8 @@ demo: .venv/installed ports $(STATE)/demo-model ## draw cards, train on them, se
 ports: .venv/installed
 	@$(BIN)/manasight serve --port $(PORT) --mlflow_port $(MLFLOW_PORT) --check
 
-demo-model: .venv/installed $(STATE)/data/demo ## train the demo's model anew
-	$(BIN)/manasight fit --config trainer/experiments/demo.yaml --data.root $(STATE)/data/demo
-	$(BIN)/manasight evaluate
-	$(BIN)/manasight export
-	$(BIN)/manasight promote
+demo-model: .venv/installed $(STATE)/data/demo ## train the demo's model again
+	$(BIN)/manasight train --config trainer/experiments/demo.yaml --data.root $(STATE)/data/demo
 	@touch $(STATE)/demo-model
 
 $(STATE)/demo-model: | $(STATE)/data/demo

@@ -1,31 +1,29 @@
 # shellcheck shell=bash disable=SC2034,SC2154  # variables are shared with the scripts beside it
-# `make train`: data, training, evaluation, export and promotion, each a container of its own. Sourced by stack.sh.
+# `make train`: the data, then `manasight train`, each in a container of its own. Sourced by stack.sh.
 
-run='' version=''      # of what the steps made, by their output
-stage=data resumable=''  # how far it has come; whether a training was stopped and kept its state
+run=''        # the run's ID, by the line with which it begins: a killed container reports nothing at its end
+resumable=''  # whether the training was interrupted and kept its state
 
-# One step of the job. Killed from outside, for want of memory or by the engine, it is done again; a training that had
-# begun goes on from its last checkpoint.
+# One container of the job. Killed from outside, for want of memory or by the engine, it is started again; a training that
+# had begun resumes from its last checkpoint.
 step() {
   local status attempt found
   for attempt in 1 2 3; do
     status=0
     in_container "$service" "$@" || status=$?
-    note_results
+    note_run
     # Without MLflow's container, it was `make down`.
     if [ "$status" != 137 ] || [ "$attempt" = 3 ] || [ -z "$(docker compose ps --all --quiet mlflow)" ]; then break; fi
-    say "The step '$1' was killed; it is done again."
-    [ "$1" != fit ] || [ -z "$run" ] || set -- fit --resume "$run"
+    say "The step '$1' was killed; it is started again."
+    [ "$1" != train ] || [ -z "$run" ] || set -- train --resume "$run" ${PROMOTE:+--force "$PROMOTE"}
   done
   return "$status"
 }
 
-note_results() {
+note_run() {
   local found
   found=$(sed -n 's/^run: //p' "$log" | tail -n 1)
   run=${found:-$run}
-  found=$(sed -n 's/^registered: .* version //p' "$log" | tail -n 1)
-  version=${found:-$version}
 }
 
 # Whether an earlier run made this data set. Folders of data are made as a whole or not at all.
@@ -51,31 +49,17 @@ resume_command() {
 
 quoted() { if [[ "$1" =~ ^[A-Za-z0-9_./:-]+$ ]]; then echo "$1"; else echo "'${1//\'/\'\\\'\'}'"; fi; }
 
-# What is said after an interruption depends on how far the training has come.
+# What is said after an interruption.
 end_training() {
-  note_results
-  if [ -z "$run" ] || [ "$stage" = data ]; then
+  note_run
+  if [ -z "$run" ]; then
     advice="No training had begun: run \`make train\` again."
-  elif [ "$stage" = fit ]; then
-    advice="The training's state is kept; resume it with: $(resume_command)"
   else
-    advice="The model is trained; evaluate, export and promote it with: $(resume_command)"
+    advice="The training's state is kept; resume it with: $(resume_command)"
   fi
   # It may have been stopped from another terminal too.
   if [ -z "$interrupted" ] && [ -n "$resumable" ]; then say "$advice"; fi
   rm -f "$log"
-}
-
-# A value of `--data.separator` in ARGS.
-separator() { sed -n 's/.*--data\.separator[= ]\{1,\}\([^ ]*\).*/\1/p' <<<"${ARGS:-}"; }
-
-# Training takes minutes, and a model that knows other labels than the champion is not promoted by itself.
-check_labels() {
-  local apart=
-  [ -z "${PROMOTE:-}" ] || return 0
-  apart=$(separator)
-  in_container "$service" promote --check --data "$1" ${apart:+--separator "$apart"} ||
-    fail "Nothing was trained. To make a model with other labels the champion, give a reason: make train … PROMOTE='new labels'"
 }
 
 check_gpu() {
@@ -147,14 +131,10 @@ check_training() {
 
 # Sets `data` to the folder to train on, made now if no earlier training made it.
 make_data() {
-  say "train 1 of 5: data"
+  say "train: data"
   if [ -z "${DATA:-}" ]; then
     make_folder "$data" data demo "$data" --count "$CARDS"
-    check_labels "$data"
-    return
-  fi
-  check_labels /data
-  if is_split; then
+  elif is_split; then
     data=/data
   else
     # A split that an earlier run made stays: its test images must not move into training. Of another folder, or of other
@@ -164,17 +144,8 @@ make_data() {
   fi
 }
 
-fit() {
-  local status=0
-  step fit "$@" || status=$?
-  [ "$status" != 75 ] || resumable=yes
-  # Resumed after its last epoch, by a command that was stopped in a later step.
-  [ -z "${RESUME:-}" ] || ! grep -q 'has finished' "$log" || return 0
-  [ "$status" = 0 ] || exit "$status"
-}
-
 train() {
-  local service=trainer data=/state/data/demo-$CARDS image
+  local service=trainer data=/state/data/demo-$CARDS image status=0
   log=$(mktemp)
   cleanup=end_training
   image=$(docker inspect --format '{{.Image}}' "$(docker compose ps --quiet mlflow)")
@@ -183,26 +154,15 @@ train() {
   read_secrets
   prepare_images "${service/trainer-gpu/trainer-cuda}"
   if [ -n "${RESUME:-}" ]; then
-    stage=fit
     [ "$RESUME" = latest ] || run=$RESUME
-    say "train 2 of 5: fit, resumed"
-    # shellcheck disable=SC2086  # ARGS is a list of arguments
-    fit --resume "$RESUME" ${ARGS:-}
+    set -- --resume "$RESUME"
   else
     make_data
-    stage=fit
-    say "train 2 of 5: fit"
-    # shellcheck disable=SC2086
-    fit --config "trainer/experiments/$EXPERIMENT.yaml" --data.root "$data" ${ARGS:-}
+    set -- --config "trainer/experiments/$EXPERIMENT.yaml" --data.root "$data"
   fi
-  stage=promote
-  # By name: another `make train` may have made one since.
-  set -- ${run:+--run "$run"}
-  say "train 3 of 5: evaluate"
-  step evaluate "$@"
-  say "train 4 of 5: export"
-  step export "$@"
-  say "train 5 of 5: promote"
-  step promote ${version:+--version "$version"} ${PROMOTE:+--force "$PROMOTE"}
+  # shellcheck disable=SC2086  # ARGS is a list of arguments
+  step train "$@" ${PROMOTE:+--force "$PROMOTE"} ${ARGS:-} || status=$?
+  [ "$status" != 75 ] || resumable=yes
+  [ "$status" = 0 ] || exit "$status"
   echo "The champion is at http://localhost:$MLFLOW_HOST_PORT; the app at http://localhost:$APP_HOST_PORT asks for it every few seconds."
 }

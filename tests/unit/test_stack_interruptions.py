@@ -10,7 +10,7 @@ __all__ = ["programs_without_docker", "stack"]
 
 # A container of compose's `run`: it ends when `docker stop` is called, as the trainer does, with 75 and its run kept.
 TRAINING = RUNNING | {
-    "compose * fit *": "echo run: 0123abc; touch running; until [ -e stopped ]; do sleep 0.05; done; exit 75",
+    "compose * trainer train *": "echo run: 0123abc; touch running; until [ -e stopped ]; do sleep 0.05; done; exit 75",
     "stop -t 60 manasight-trainer-*": "[ ! -e running ] || touch stopped",
 }
 SIGNALS = [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM"), (signal.SIGHUP, 129, "a closed terminal")]
@@ -19,37 +19,35 @@ SIGNALS = [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM"), (si
 @pytest.mark.parametrize(("sign", "status", "name"), SIGNALS, ids=[name for *_, name in SIGNALS])
 def test_an_interrupted_training_is_stopped_and_its_resumption_named(stack, tmp_path, sign, status, name):
     (tmp_path / "my cards/train").mkdir(parents=True)
-    done = stack.interrupt("train", during=" fit ", sign=sign, answers=TRAINING, DATA="my cards", PROMOTE="new labels")
+    done = stack.interrupt(
+        "train", during=" trainer train ", sign=sign, answers=TRAINING, DATA="my cards", PROMOTE="new labels"
+    )
     assert done.returncode == status
     assert f"Stopped by {name}. The training's state is kept; resume it with: " in done.stderr
     assert f"make train RESUME=0123abc DATA='{tmp_path}/my cards' PROMOTE='new labels'" in done.stderr
     assert [call for call in stack.calls if "|stop -t 60 manasight-trainer-" in call]
     assert [call for call in stack.calls if "|rm --force manasight-trainer-" in call]
-    assert not [call for call in stack.calls if " evaluate" in call]
 
 
 def test_a_training_stopped_from_elsewhere_names_its_resumption(stack):
-    stopped = RUNNING | {"compose * fit *": "echo run: 0123abc; exit 75"}
+    stopped = RUNNING | {"compose * trainer train *": "echo run: 0123abc; exit 75"}
     done = stack("train", answers=stopped)
     assert done.returncode == 75
     assert "resume it with: make train RESUME=0123abc" in done.stderr
 
 
-def test_resume_continues_the_run_and_then_the_steps_after_it(stack):
-    finished = RUNNING | {"compose * fit *": "echo manasight: run 0123abc has finished; exit 1"}
-    for answers in (RUNNING, finished):
-        assert stack("train", answers=answers, RESUME="0123abc").returncode == 0
-        steps = [call.partition(" trainer ")[2] for call in stack.calls if " trainer " in call]
-        assert steps == ["fit --resume 0123abc", "evaluate --run 0123abc", "export --run 0123abc", "promote"]
-    failed = stack("train", answers=RUNNING | {"compose * fit *": "echo another fault; exit 1"}, RESUME="0123abc")
-    assert failed.returncode == 1
-    assert not [call for call in stack.calls if " evaluate" in call]
+def test_resume_continues_the_run(stack):
+    assert stack("train", answers=RUNNING, RESUME="0123abc", PROMOTE="new labels").returncode == 0
+    steps = [call.partition(" trainer ")[2] for call in stack.calls if " trainer " in call]
+    assert steps == ["train --resume 0123abc --force new labels"]
+    failed = RUNNING | {"compose * trainer train *": "echo a fault; exit 1"}
+    assert stack("train", answers=failed, RESUME="0123abc").returncode == 1
 
 
 def test_an_interruption_before_the_container_exists_leaves_none(stack, tmp_path):
     # Compose is still creating it: `docker stop` finds nothing, and the container appears after compose was ended.
-    answers = RUNNING | {"compose * fit *": "exec sleep 30", "stop -t 60 *": "exit 1"}
-    done = stack.interrupt("train", during=" fit ", answers=answers)
+    answers = RUNNING | {"compose * trainer train *": "exec sleep 30", "stop -t 60 *": "exit 1"}
+    done = stack.interrupt("train", during=" trainer train ", answers=answers)
     assert done.returncode == 130
     assert "No training had begun" in done.stderr
     assert [call.split()[0] for call in stack.calls[-2:]] == ["|stop", "|rm"]

@@ -96,8 +96,8 @@ def test_each_folder_and_each_content_has_a_split_of_its_own(stack, tmp_path):
     def split(folder: str) -> str:
         done = stack("train", answers=RUNNING, DATA=str(tmp_path / folder))
         assert done.returncode == 0, done.stderr
-        (fit,) = [call for call in stack.calls if " fit --config " in call]
-        return fit.partition("--data.root ")[2].split()[0]
+        (train,) = [call for call in stack.calls if " train --config " in call]
+        return train.partition("--data.root ")[2].split()[0]
 
     for name in ("a/pictures/red/1.png", "b/pictures/red/1.png"):
         (tmp_path / name).parent.mkdir(parents=True)
@@ -121,29 +121,29 @@ def test_a_folder_of_splits_under_any_usual_names_is_used_as_it_is(stack, tmp_pa
 
     stack("train", answers=RUNNING, DATA=str(tmp_path / "own"))
 
-    assert any("fit --config" in call and ("--data.root /data" in call) is split for call in stack.calls)
+    assert any("train --config" in call and ("--data.root /data" in call) is split for call in stack.calls)
 
 
-def test_cards_are_drawn_once_and_a_training_keeps_to_its_own_run(stack):
+def test_cards_are_drawn_once(stack):
     trainer = "compose --profile train --profile gpu run --rm --no-deps --no-TTY --name manasight-trainer-* trainer"
-    known = {f"{trainer} data describe /state/data/demo-60": "exit 1", f"{trainer} fit *": "echo run: 0123"}
-    known[f"{trainer} export *"] = "echo registered: manasight version 7"
+    known = {f"{trainer} data describe /state/data/demo-60": "exit 1", f"{trainer} train *": "echo run: 0123"}
     assert stack("train", answers=RUNNING | known, CARDS="60").returncode == 0
     steps = [call.partition(" trainer ")[2] for call in stack.calls if " trainer " in call]
-    assert steps.pop(2) == "promote --check --data /state/data/demo-60"
     assert steps[1] == "data demo /state/data/demo-60 --count 60"
-    assert steps[2].endswith("--data.root /state/data/demo-60")
-    assert steps[3:] == ["evaluate --run 0123", "export --run 0123", "promote --version 7"]
+    assert steps[2:] == ["train --config trainer/experiments/demo.yaml --data.root /state/data/demo-60"]
     stack("train", answers=RUNNING | known)
     assert not [call for call in stack.calls if " data demo " in call]
 
 
 def test_a_killed_step_is_done_again_but_not_after_down(stack):
-    killed = {"compose --profile train --profile gpu run * fit *": "exit 137"}
-    assert stack("train", answers=RUNNING | killed).returncode == 137
-    assert len([call for call in stack.calls if " fit " in call]) == 3
+    trainer = "compose --profile train --profile gpu run *"
+    killed = {f"{trainer} train --config *": "echo run: 0123; exit 137", f"{trainer} train --resume 0123 *": "exit 137"}
+    assert stack("train", answers=RUNNING | killed, PROMOTE="better").returncode == 137
+    first, *again = [call.partition(" trainer ")[2] for call in stack.calls if " trainer train " in call]
+    assert "--config" in first
+    assert again == ["train --resume 0123 --force better"] * 2  # its own run, not the latest
     stack("train", answers=RUNNING | killed | {"compose ps --all --quiet mlflow": ":"})
-    assert len([call for call in stack.calls if " fit " in call]) == 1
+    assert len([call for call in stack.calls if " trainer train " in call]) == 1
 
 
 def test_half_a_backup_is_refused_before_anything_stops(stack, backup):
@@ -189,23 +189,18 @@ def test_two_trainings_may_make_the_same_data(stack, tmp_path):
     described = f"[ -e {tmp_path}/drawn ] || exit 1"
     slower = {"compose * data describe *": described, "compose * data demo *": f"touch {tmp_path}/drawn; exit 1"}
     assert stack("train", answers=RUNNING | slower).returncode == 0
-    assert [call for call in stack.calls if " fit " in call]
+    assert [call for call in stack.calls if " trainer train " in call]
     failed = {"compose * data describe *": "exit 1", "compose * data demo *": "exit 1"}
     assert stack("train", answers=RUNNING | failed).returncode == 1
 
 
-def test_labels_are_compared_before_training_unless_a_reason_is_given(stack, tmp_path):
+def test_options_and_the_reason_to_promote_reach_the_training(stack, tmp_path):
     (tmp_path / "cards/red").mkdir(parents=True)
-    other = RUNNING | {"compose * promote --check *": "echo champion 3 knows other labels >&2; exit 1"}
-    done = stack("train", answers=other, DATA="cards", ARGS="--data.separator + --seed 1")
-    assert done.returncode == 1
-    assert "champion 3 knows other labels" in done.stderr
-    assert "Nothing was trained" in done.stderr
-    assert "PROMOTE='new labels'" in done.stderr
-    assert [call for call in stack.calls if call.endswith(" promote --check --data /data --separator +")]
-    assert not [call for call in stack.calls if " split " in call or " fit " in call]
-    assert stack("train", answers=other, DATA="cards", PROMOTE="new labels").returncode == 0
-    assert stack.calls[-1].endswith(" promote --force new labels")
+    done = stack("train", answers=RUNNING, DATA="cards", ARGS="--data.separator + --seed 1", PROMOTE="new labels")
+    assert done.returncode == 0
+    assert stack.calls[-1].endswith(" --force new labels --data.separator + --seed 1")
+    assert stack("train", answers=RUNNING, DATA="cards", PROMOTE=" ").returncode == 0
+    assert "--force" not in stack.calls[-1]
 
 
 @pytest.fixture

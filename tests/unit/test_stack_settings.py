@@ -120,7 +120,7 @@ def test_a_link_that_leads_out_of_the_data_is_named(stack, tmp_path):
 @pytest.mark.parametrize("name", ["a:b", "a$HOME", "-n", 'it\'s "quoted"', "a,b", "a b"])
 def test_any_path_is_handed_to_compose_as_it_is(stack, tmp_path, name):
     (tmp_path / name / "train").mkdir(parents=True)
-    mounted = RUNNING | {"compose * fit *": 'echo "mounted $MANASIGHT_DATA"'}
+    mounted = RUNNING | {"compose * trainer train *": 'echo "mounted $MANASIGHT_DATA"'}
     done = stack("train", answers=mounted, DATA=name)
     assert f"mounted {os.path.realpath(tmp_path)}/{name}" in done.stdout, done.stderr
     (probe,) = [call for call in stack.calls if "|run --rm" in call]

@@ -21,6 +21,8 @@ from trainer.tracking.mlflow import connect
 from trainer.tracking.registry import fetch, other_labels
 from trainer.tracking.runs import load_run
 
+FORCE = "--force 'new labels' (`make train` and jobs of the cluster: PROMOTE='new labels')"
+
 
 def promote(
     version: int | None = None,
@@ -73,7 +75,7 @@ def promote(
             who = f"version {candidate.version}"
             raise UserError(
                 f"{other_labels(who, new.metadata.classes, champion.version, old.metadata.classes)}; if the labels "
-                "changed on purpose, give a reason: --force 'new labels'"
+                f"changed on purpose, give a reason: {FORCE}"
             )
         images = test_images(new, candidate.version, data, form)
         found = compare(answers(new, images), answers(old, images), images.targets.numpy() > 0.5)
@@ -139,7 +141,7 @@ def check_labels(data: Path, form: Format, force: str | None = None) -> str:
         return f"'{data}' has the labels of champion version {champion.version}"
     difference = other_labels(f"'{data}'", labels, champion.version, known)
     if force is None:
-        raise UserError(f"{difference}; to replace the champion, give a reason: --force 'new labels'")
+        raise UserError(f"{difference}; to replace the champion, give a reason: {FORCE}")
     return f"{difference}; `promote` needs the reason again: --force '{force.strip()}'"
 
 
