@@ -16,16 +16,17 @@ from torchvision.models import resnet18
 from trainer.cli import main
 from trainer.commands.export import export
 from trainer.data.module import MultiLabelDataModule
+from trainer.model.backbones import BACKBONES
 from trainer.model.classifier import MultiLabelClassifier
 from trainer.model.features import CachedFeatures, cached_loaders
-from trainer.model.network import MultiLabelResNet
+from trainer.model.network import MultiLabelNetwork
 from trainer.model.onnx_file import OnnxClassifier
-from trainer.model.weights import IMAGENET_FILE
 from trainer.tracking.mlflow import connect
 from trainer.tracking.runs import find_run, run_folder
 
 pytestmark = pytest.mark.slow
 
+IMAGENET_FILE = "resnet18-f37072fd.pth"
 SETS = ("red-square", "red", "green-square", "green", "blue-square", "blue")
 
 
@@ -43,7 +44,8 @@ def made_up_imagenet(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str,
     path = folder / IMAGENET_FILE
     torch.save(start, path)
     monkeypatch.setenv("MANASIGHT_WEIGHTS", str(folder))
-    monkeypatch.setattr("trainer.model.weights.IMAGENET_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setitem(BACKBONES, "resnet18", BACKBONES["resnet18"]._replace(sha256=digest))
     return start
 
 
@@ -67,7 +69,7 @@ def test_features_are_those_of_the_images_in_their_order(data):
     kept, seen = loaders["train_dataloaders"].dataset, loaders["val_dataloaders"].dataset
     assert kept.features.shape == (3, 72, 512)
     assert kept.features.dtype == torch.float16
-    assert not torch.equal(kept.features[0], kept.features[1])  # augmented anew
+    assert not torch.equal(kept.features[0], kept.features[1])  # augmented again
     images = torch.from_numpy(np.stack([module.prepared("val")[index][0] for index in range(24)]))
     with torch.no_grad():
         expected = model.eval()(images)
@@ -87,18 +89,18 @@ def test_each_item_is_one_of_its_own_versions():
 
 def test_the_backbone_runs_once_per_image_and_version(home, data, tmp_path, monkeypatch):
     start, seen = made_up_imagenet(tmp_path, monkeypatch), []
-    real = MultiLabelResNet.features
+    real = MultiLabelNetwork.features
 
-    def counted(self: MultiLabelResNet, images: torch.Tensor) -> torch.Tensor:
+    def counted(self: MultiLabelNetwork, images: torch.Tensor) -> torch.Tensor:
         seen.append(len(images))
         return real(self, images)
 
-    monkeypatch.setattr(MultiLabelResNet, "features", counted)
+    monkeypatch.setattr(MultiLabelNetwork, "features", counted)
     options = ["--data.root", str(data), "--data.input_size=[48,36]", "--data.workers=0", "--trainer.accelerator=cpu"]
     options += ["--model.weights", "imagenet", "--model.freeze_backbone=true", "--model.cached_views=2"]
     assert main(["fit", *options, "--trainer.max_epochs=25", "--model.learning_rate=0.02"]) == 0
     assert sum(seen) == 2 * 72 + 24  # for all the epochs
-    monkeypatch.setattr(MultiLabelResNet, "features", real)
+    monkeypatch.setattr(MultiLabelNetwork, "features", real)
 
     run_id = find_run("latest")
     folder = run_folder(run_id)
@@ -131,7 +133,7 @@ def test_a_frozen_run_that_is_stopped_before_its_first_step_can_go_on(home, data
         time.sleep(60)
 
     with monkeypatch.context() as during:
-        during.setattr(MultiLabelResNet, "features", stopped)
+        during.setattr(MultiLabelNetwork, "features", stopped)
         assert main(["fit", *options]) == 75
     run_id = find_run("latest")
     assert f"stopped by SIGTERM; resume with: manasight fit --resume {run_id}" in capsys.readouterr().out
@@ -143,7 +145,7 @@ def test_a_frozen_run_that_is_stopped_before_its_first_step_can_go_on(home, data
 @pytest.mark.parametrize("views", [0, 2])
 def test_a_frozen_run_is_resumed(home, data, tmp_path, monkeypatch, capsys, views):
     weights = tmp_path / "resnet18.pth"
-    torch.save(MultiLabelResNet(1).backbone.state_dict(), weights)
+    torch.save(MultiLabelNetwork(1).backbone.state_dict(), weights)
     options = ["--data.root", str(data), "--data.input_size=[48,36]", "--data.workers=0", "--trainer.accelerator=cpu"]
     options += ["--model.weights", str(weights), "--model.freeze_backbone=true", f"--model.cached_views={views}"]
     real = MultiLabelClassifier.training_step
@@ -157,7 +159,7 @@ def test_a_frozen_run_is_resumed(home, data, tmp_path, monkeypatch, capsys, view
     assert main(["fit", *options, "--trainer.max_epochs=3"]) == 1
     assert "unexpected error: RuntimeError: the power went" in capsys.readouterr().err
     monkeypatch.setattr(MultiLabelClassifier, "training_step", real)
-    torch.save(MultiLabelResNet(1).backbone.state_dict(), weights)  # others: the run keeps the ones that it began with
+    torch.save(MultiLabelNetwork(1).backbone.state_dict(), weights)  # others: the run keeps the ones that it began with
     assert main(["fit", "--resume"]) == 0
     run_id = find_run("latest")
     state = torch.load(run_folder(run_id) / "checkpoints" / "last.ckpt", weights_only=False)

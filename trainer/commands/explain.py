@@ -13,7 +13,7 @@ from trainer.data.images import UNREADABLE, load_rgb
 from trainer.data.samples import find_images
 from trainer.errors import UserError
 from trainer.files import write_whole
-from trainer.model.network import MultiLabelResNet
+from trainer.model.network import MultiLabelNetwork
 from trainer.model.onnx_file import OnnxClassifier
 from trainer.progress import progress
 from trainer.report import figures as pictures
@@ -109,10 +109,10 @@ def attributions(
     Returns:
         method → `N` maps float32: `[h, w]` of the last feature map, or `[H, W]`.
     """
-    network: MultiLabelResNet = trained.model.network.eval()
+    network: MultiLabelNetwork = trained.model.network.eval()
     gradients, cam, occlusion = (
         IntegratedGradients(network),
-        LayerGradCam(network, network.backbone.layer4),
+        LayerGradCam(network, network.architecture.explained(network.backbone)),
         Occlusion(network),
     )
     # Grey as the network sees it: zero after normalisation. It says nothing for or against a label.

@@ -81,6 +81,7 @@ def describe(trained: TrainedRun, evaluation: dict[str, Any]) -> Metadata:
         git_commit=tags.get("manasight.git_commit", "unknown"),
         data_fingerprint=tags.get(FINGERPRINT_TAG, "unknown"),
         metrics=evaluation["metrics"],
+        architecture=trained.model.hparams["backbone"],
     )
 
 

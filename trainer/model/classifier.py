@@ -1,4 +1,4 @@
-"""The Lightning module: loss, optimiser, schedule and metrics around the network."""
+"""The Lightning module: loss, optimizer, schedule and metrics around the network."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -8,18 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from trainer.errors import UserError
+from trainer.model.backbones import DEFAULT
 from trainer.model.metrics import multilabel_metrics
-from trainer.model.network import MultiLabelResNet
+from trainer.model.network import MultiLabelNetwork
 from trainer.model.schedule import OneCycle
 from trainer.model.weights import pretrained_state
 
 
 class MultiLabelClassifier(lightning.LightningModule):
-    """A ResNet18 that answers every label with yes or no on its own (binary cross-entropy per class)."""
+    """A network that answers every label with yes or no by itself (binary cross-entropy per class)."""
 
     def __init__(
         self,
         classes: Sequence[str],
+        backbone: str = DEFAULT,
         weights: str = "imagenet",
         freeze_backbone: bool = False,
         normalization: Literal["imagenet", "dataset"] = "imagenet",
@@ -35,7 +37,8 @@ class MultiLabelClassifier(lightning.LightningModule):
 
         Args:
             classes: label names in output order.
-            weights: where to start: imagenet, none (random), a ResNet18 .pth file, or a model.onnx of Manasight's.
+            backbone: the architecture, by its name in trainer/model/backbones.py.
+            weights: where to start: imagenet, none (random), torchvision's .pth file, or a model.onnx of Manasight's.
             freeze_backbone: train the linear layer only; the backbone's batch-norm statistics stay too.
             normalization: channel means and deviations of ImageNet, or of the training split. Weights that carry their
                 own keep it.
@@ -46,12 +49,12 @@ class MultiLabelClassifier(lightning.LightningModule):
             dropout: share of the pooled features that training drops.
             balance_classes: weigh each class's positives by how rare they are.
             cached_views: with a frozen backbone, how many augmented versions of each training image it sees, once
-                each, before the linear layer is trained on what it made of them; 0 runs it anew in every epoch.
+                each, before the linear layer is trained on their features; 0 runs it again in every epoch.
         """
         super().__init__()
         self.save_hyperparameters()
         self.classes = list(classes)
-        self.network = MultiLabelResNet(len(self.classes), dropout)
+        self.network = MultiLabelNetwork(len(self.classes), dropout, backbone)
         # Held by the module, so a checkpoint brings it back.
         self.register_buffer("pos_weight", torch.ones(len(self.classes)))
         self.val_metrics = multilabel_metrics(len(self.classes), "val_")
@@ -74,11 +77,12 @@ class MultiLabelClassifier(lightning.LightningModule):
             self.network.mean.copy_(torch.from_numpy(mean))
             self.network.std.copy_(torch.from_numpy(deviation).clamp(min=1e-3))
         if options["weights"] != "none":
-            state = pretrained_state(options["weights"])
+            state = pretrained_state(options["weights"], options["backbone"])
             lacking, unknown = self.network.load_state_dict(state, strict=False)
             lacking = [name for name in lacking if name.startswith("backbone.") and "num_batches" not in name]
             if lacking or unknown:
-                raise UserError(f"'{options['weights']}' is no ResNet18: {(lacking or unknown)[0]} does not fit")
+                what = f"'{options['weights']}' is not a {options['backbone']}"
+                raise UserError(f"{what}: {(lacking or unknown)[0]} does not fit")
         elif options["freeze_backbone"]:
             raise UserError("a frozen backbone needs weights; set --model.weights, or --model.freeze_backbone false")
         if options["balance_classes"]:
@@ -126,7 +130,7 @@ class MultiLabelClassifier(lightning.LightningModule):
         checkpoint["world_size"] = self.trainer.world_size
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on at the same place of an epoch if other processes than before share its batches."""
+        """Resume at the same place of an epoch if other processes than before share its batches."""
         before = checkpoint.get("world_size", self._trainer.world_size) if self._trainer else None
         if before is None or before == self.trainer.world_size:
             return

@@ -11,10 +11,10 @@ from trainer.progress import progress
 
 
 class CachedFeatures(Dataset):
-    """Pooled features float16 `[K, N, 512]` of K versions of N images; an item is one of its versions, by chance."""
+    """Pooled features float16 `[V, N, K]` of V versions of N images; an item is one of its versions, by chance."""
 
     def __init__(self, features: Tensor, targets: Tensor) -> None:
-        """Keep the features, float16 `[K, N, 512]`, and the targets, float32 `[N, C]`."""
+        """Keep the features, float16 `[V, N, K]`, and the targets, float32 `[N, C]`."""
         self.features = features
         self.targets = targets
 
@@ -22,7 +22,7 @@ class CachedFeatures(Dataset):
         return len(self.targets)
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        """A batch, stacked: features float32 `[N, 512]` and targets float32 `[N, C]`."""
+        """A batch, stacked: features float32 `[N, K]` and targets float32 `[N, C]`."""
         versions = torch.randint(len(self.features), (len(indices),))
         return self.features[versions, indices].float(), self.targets[indices]
 
@@ -57,7 +57,7 @@ def cached_loaders(
 def _features(
     model: MultiLabelClassifier, data: MultiLabelDataModule, split: str, trainer: lightning.Trainer, title: str
 ) -> Tensor:
-    """float16 `[N, 512]`, in the order of the split. Workers of a distributed training share the images."""
+    """float16 `[N, K]`, in the order of the split. Workers of a distributed training share the images."""
     rank, world = trainer.global_rank, trainer.world_size
     like = data.loader(split)
     count = len(data.dataset(split))
@@ -78,12 +78,12 @@ def _features(
         with trainer.precision_plugin.forward_context():
             parts.append(model.network.pooled(images.to(device)).half().cpu())
     model.train()
-    own = torch.cat(parts) if parts else torch.empty(0, 512, dtype=torch.float16)
+    own = torch.cat(parts) if parts else torch.empty(0, model.network.architecture.width, dtype=torch.float16)
     if world == 1:
         return own
     every: list[Tensor] = [torch.empty(0)] * world
     torch.distributed.all_gather_object(every, own)
-    whole = torch.empty(count, 512, dtype=torch.float16)
+    whole = torch.empty(count, model.network.architecture.width, dtype=torch.float16)
     for place, part in enumerate(every):
         whole[place::world] = part
     return whole

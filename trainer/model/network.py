@@ -1,49 +1,52 @@
-"""ResNet18 with one linear layer, from uint8 images to logits and class activation maps."""
+"""A backbone with one linear layer, from uint8 images to logits and class activation maps."""
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet18
+
+from trainer.model.backbones import DEFAULT, find_backbone
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-class MultiLabelResNet(nn.Module):
-    """ResNet18, global average pooling, dropout, one linear layer (He et al. 2015, https://arxiv.org/abs/1512.03385).
+class MultiLabelNetwork(nn.Module):
+    """A backbone, global average pooling, dropout, one linear layer.
 
-    It takes images as they are decoded: scaling and normalisation are part of the network, so whoever runs it cannot
+    It takes images as they are decoded: scaling and normalization are part of the network, so whoever runs it cannot
     get them wrong.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, classes: int, dropout: float = 0.2) -> None:
-        """Build the network with random weights and ImageNet's normalisation.
+    def __init__(self, classes: int, dropout: float = 0.2, backbone: str = DEFAULT) -> None:
+        """Build the network with random weights and ImageNet's normalization.
 
         Args:
             classes: number of labels `C`.
-            dropout: share of the 512 pooled features that training drops.
+            dropout: share of the pooled features that training drops.
+            backbone: one of `BACKBONES`, with `K` channels in its last feature map.
+
+        Raises:
+            UserError: if there is no such backbone.
         """
         super().__init__()
+        self.architecture = find_backbone(backbone)
         # Images come as [N, H, W, C]; weights in the same layout make small ones an eighth faster on a CPU.
-        self.backbone = resnet18(weights=None).to(memory_format=torch.channels_last)
-        self.backbone.fc = nn.Identity()
+        self.backbone = self.architecture.build().to(memory_format=torch.channels_last)
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(512, classes)
+        self.head = nn.Linear(self.architecture.width, classes)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN))
         self.register_buffer("std", torch.tensor(IMAGENET_STD))
 
     def features(self, images: Tensor) -> Tensor:
-        """The last feature map, float32 `[N, 512, ⌈H/32⌉, ⌈W/32⌉]`, of images uint8 `[N, H, W, 3]` in RGB."""
-        net = self.backbone
+        """The last feature map, float32 `[N, K, h, w]`, of images uint8 `[N, H, W, 3]` in RGB."""
         x = (images.float() / 255 - self.mean) / self.std
         # The permuted view of [N, H, W, C] is what PyTorch calls channels_last: the fast layout, for free.
-        x = net.maxpool(net.relu(net.bn1(net.conv1(x.permute(0, 3, 1, 2)))))
-        return net.layer4(net.layer3(net.layer2(net.layer1(x))))
+        return self.architecture.features(self.backbone, x.permute(0, 3, 1, 2))
 
     def pooled(self, images: Tensor) -> Tensor:
-        """The feature map's mean, float32 `[N, 512]`, of images uint8 `[N, H, W, 3]` in RGB."""
+        """The feature map's mean, float32 `[N, K]`, of images uint8 `[N, H, W, 3]` in RGB."""
         return self.features(images).mean((2, 3))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -57,8 +60,8 @@ class ExportedGraph(nn.Module):
 
     temperature: Tensor
 
-    def __init__(self, network: MultiLabelResNet, temperature: float = 1.0) -> None:
-        """Wrap a network; its logits are divided by `temperature`, which makes probabilities mean what they say."""
+    def __init__(self, network: MultiLabelNetwork, temperature: float = 1.0) -> None:
+        """Wrap a network; its logits are divided by `temperature`, which calibrates the probabilities."""
         super().__init__()
         self.network = network
         self.register_buffer("temperature", torch.tensor(temperature))

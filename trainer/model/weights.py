@@ -10,102 +10,101 @@ import torch
 from torch import Tensor
 
 from trainer.errors import UserError
-
-IMAGENET_FILE = "resnet18-f37072fd.pth"
-IMAGENET_URL = f"https://download.pytorch.org/models/{IMAGENET_FILE}"
-IMAGENET_SHA256 = "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec"
+from trainer.model.backbones import DEFAULT, Backbone, find_backbone
 
 
-def pretrained_state(weights: str) -> dict[str, Tensor]:
-    """What `MultiLabelResNet` can load: the backbone's tensors and, if the file carries it, its normalisation.
+def pretrained_state(weights: str, backbone: str = DEFAULT) -> dict[str, Tensor]:
+    """What `MultiLabelNetwork` can load: the backbone's tensors and, if the file has it, its normalization.
 
     Args:
-        weights: `imagenet`, a `.pth` file of torchvision's ResNet18, or a `model.onnx` that Manasight exported.
+        weights: `imagenet`, a `.pth` file of torchvision's, or a `model.onnx` that Manasight exported.
+        backbone: whose weights they are.
 
     Raises:
-        UserError: if there is no such file, it is none of these, or it is not what its checksum promises.
+        UserError: if there is no such file, it is none of these, or its checksum is wrong.
     """
-    if weights == "imagenet":
-        state = _load(imagenet_file())
-        return {f"backbone.{name}": tensor for name, tensor in state.items() if not name.startswith("fc.")}
-    path = Path(weights)
+    architecture = find_backbone(backbone)
+    path = imagenet_file(architecture) if weights == "imagenet" else Path(weights)
     if not path.is_file():
         here = "" if path.is_absolute() else f" below '{Path.cwd()}'"
         raise UserError(f"there are no weights at '{path}'{here}; give imagenet, none, a .pth file or a model.onnx")
     if path.suffix == ".onnx":
-        state = onnx_state(path)
+        state = onnx_state(path, backbone)
         return {name: tensor for name, tensor in state.items() if not name.startswith("head.")}
-    return {f"backbone.{name}": tensor for name, tensor in _load(path).items() if not name.startswith("fc.")}
+    state = _load(path, backbone)
+    return {f"backbone.{name}": tensor for name, tensor in state.items() if not name.startswith(architecture.head)}
 
 
-def imagenet_file() -> Path:
+def imagenet_file(architecture: Backbone) -> Path:
     """The file of torchvision's ImageNet weights, its SHA-256 checked.
 
-    It is looked for where `MANASIGHT_WEIGHTS` says (a file or a folder that holds it), else in torch's cache, else
+    It is looked for where `MANASIGHT_WEIGHTS` says (a file or a folder that contains it), else in torch's cache, else
     downloaded into that cache.
 
     Raises:
-        UserError: if it cannot be had or is damaged.
+        UserError: if it cannot be found or downloaded, or is damaged.
     """
+    name = architecture.url.rpartition("/")[2]
     named = os.environ.get("MANASIGHT_WEIGHTS")
     if named:
-        path = Path(named) / IMAGENET_FILE if Path(named).is_dir() else Path(named)
+        path = Path(named) / name if Path(named).is_dir() else Path(named)
         if not path.is_file():
-            raise UserError(f"MANASIGHT_WEIGHTS names '{path}', which does not exist; put {IMAGENET_FILE} there")
+            raise UserError(f"MANASIGHT_WEIGHTS names '{path}', which does not exist; put {name} there")
     else:
-        path = Path(torch.hub.get_dir()) / "checkpoints" / IMAGENET_FILE
+        path = Path(torch.hub.get_dir()) / "checkpoints" / name
         if not path.is_file():
-            _download(path)
+            _download(architecture, path)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != IMAGENET_SHA256:
-        raise UserError(f"'{path}' is not {IMAGENET_FILE}: its SHA-256 is {digest[:12]}…; remove it and try again")
+    if digest != architecture.sha256:
+        raise UserError(f"'{path}' is not {name}: its SHA-256 is {digest[:12]}…; remove it and try again")
     return path
 
 
-def onnx_state(path: Path) -> dict[str, Tensor]:
-    """The network's tensors inside a `model.onnx`, in float32, by their names in `MultiLabelResNet`.
+def onnx_state(path: Path, backbone: str = DEFAULT) -> dict[str, Tensor]:
+    """The network's tensors inside a `model.onnx`, in float32, by their names in `MultiLabelNetwork`.
 
     Raises:
-        UserError: if the file is no such model.
+        UserError: if the file is not such a model.
     """
     try:
         model = onnx.load(path)
     except (OSError, MemoryError):
         raise  # it may well be a model
     except Exception as error:  # protobuf's DecodeError has no public name
-        raise UserError(f"'{path}' is no ONNX model; give one that `manasight export` wrote") from error
+        raise UserError(f"'{path}' is not an ONNX model; give one that `manasight export` wrote") from error
     tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     state = {
         name.removeprefix("network."): torch.from_numpy(array.astype("float32"))
         for name, array in tensors.items()
         if name.startswith("network.")
     }
-    if "backbone.conv1.weight" not in state:
-        raise UserError(f"'{path}' holds no ResNet18 of Manasight's; give a model.onnx that `manasight export` wrote")
+    if f"backbone.{find_backbone(backbone).probe}" not in state:
+        raise UserError(f"'{path}' is not a {backbone} of Manasight's; give a model.onnx that `manasight export` wrote")
     return state
 
 
-def _download(path: Path) -> None:
+def _download(architecture: Backbone, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        torch.hub.download_url_to_file(IMAGENET_URL, str(path), hash_prefix=IMAGENET_SHA256)
+        torch.hub.download_url_to_file(architecture.url, str(path), hash_prefix=architecture.sha256)
     except (URLError, OSError, RuntimeError) as error:
         reason = getattr(error, "reason", error)
         starter = " or models/starter/model.onnx" * Path("models/starter/model.onnx").is_file()  # in a checkout
         raise UserError(
-            f"cannot download the ImageNet weights ({reason}); set MANASIGHT_WEIGHTS to a copy "
-            f"of {IMAGENET_URL}, or start without: --model.weights none{starter}"
+            f"cannot download the ImageNet weights ({reason}); set MANASIGHT_WEIGHTS to a copy of {architecture.url}, "
+            f"or start without: --model.weights none{starter}"
         ) from error
 
 
-def _load(path: Path) -> dict[str, Tensor]:
+def _load(path: Path, backbone: str) -> dict[str, Tensor]:
+    remedy = f"give torchvision's {backbone} as .pth"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, MemoryError):
         raise  # it may well be a file of weights
     except Exception as error:  # zip, pickle and tar readers each raise their own
-        raise UserError(f"'{path}' is no file of PyTorch weights; give torchvision's ResNet18 as .pth") from error
-    if not isinstance(state, dict) or "conv1.weight" not in state:
-        raise UserError(f"'{path}' does not hold a ResNet18; give torchvision's ResNet18 as .pth")
+        raise UserError(f"'{path}' is not a file of PyTorch weights; {remedy}") from error
+    if not isinstance(state, dict) or find_backbone(backbone).probe not in state:
+        raise UserError(f"'{path}' does not contain a {backbone}; {remedy}")
     return state

@@ -165,7 +165,7 @@ def record(data: MultiLabelDataModule, options: Namespace, text: str, folder: Pa
         CLASSES_TAG: ", ".join(data.classes),
         "manasight.torch": torch.__version__,
     }
-    mlflow.set_tags(tags | run_tags("manasight fit", _note(data)))
+    mlflow.set_tags(tags | run_tags("manasight fit", _note(data, options.model.backbone)))
 
 
 def _change(run: Run, data: MultiLabelDataModule) -> str | None:
@@ -178,7 +178,7 @@ def _change(run: Run, data: MultiLabelDataModule) -> str | None:
     return f"{', '.join(changed)} images" if changed else "as many images, but other names, labels or contents"
 
 
-def _note(data: MultiLabelDataModule) -> str:
+def _note(data: MultiLabelDataModule, backbone: str) -> str:
     """What MLflow's page says about a run, in Markdown."""
     names = ", ".join(f"`{name}`" for name in data.classes[:MAX_NOTED_CLASSES])
     more = len(data.classes) - MAX_NOTED_CLASSES
@@ -186,6 +186,6 @@ def _note(data: MultiLabelDataModule) -> str:
     counts = ", ".join(f"{len(data.dataset(split))} in {split}" for split in SPLITS)
     height, width = data.input_size
     return (
-        f"ResNet18 for {len(data.classes)} labels: {names}{rest}.\n\n"
+        f"{backbone} for {len(data.classes)} labels: {names}{rest}.\n\n"
         f"Images of `{data.root.name}`: {counts}, at {height}×{width} pixels."
     )
