@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from app import metadata, quarantine
-from app.metadata import ModelError
+from app import quarantine
 from app.quarantine import Report
 from app.session import open_session, run
+from contract import model as metadata
+from contract.model import ModelError
 
 __all__ = ["Model", "ModelError", "Prediction"]
 

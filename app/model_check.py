@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from app.metadata import MAX_EDGE, ModelError, TemporaryModelError, macro_f1, read_metadata
 from app.onnx_wire import walk
 from app.session import cpu_limit, open_session, reason, run
+from contract.model import MAX_EDGE, ModelError, TemporaryModelError, macro_f1, read_metadata
 
 BATCHES = (1, 2, 8)
 # Between batches of different sizes: rounding is 1e-6; more than this comes from images that influence each other.

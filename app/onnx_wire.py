@@ -10,7 +10,7 @@ Encoding: https://protobuf.dev/programming-guides/encoding/. Field numbers: onnx
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from app.metadata import ModelError, printable
+from contract.model import ModelError, printable
 
 MAX_FIELDS = 500_000
 MAX_NODES = 20_000

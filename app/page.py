@@ -13,12 +13,12 @@ from app.inference import PredictionError
 from app.labels import groups, is_color
 from app.limits import MB, VISIT_BYTES
 from app.model import Model, ModelError, Prediction
-from app.registry import ALIAS
 from app.results import Result, predict, to_csv
 from app.serving import Served, Serving, serving
 from app.text import markdown, markup
 from app.uploads import take, visit
 from contract.decoding import DecodingError
+from contract.registry import ALIAS
 
 STYLE = Path(__file__).with_name("page.css")
 # A file of its own: a Material icon would be fetched from a font server by every browser.

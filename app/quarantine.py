@@ -18,7 +18,7 @@ from typing import IO, Any
 import onnxruntime as ort
 
 from app.memory import available_memory
-from app.metadata import ModelError, TemporaryModelError, printable
+from contract.model import ModelError, TemporaryModelError, printable
 
 CHECK = Path(__file__).with_name("model_check.py")
 # Raise it when the check asks for more: verdicts of older checks then no longer count.

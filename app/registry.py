@@ -14,8 +14,9 @@ from typing import Any
 import requests
 
 from app.memory import available_memory
-from app.metadata import TemporaryModelError
 from app.unreachable import reason
+from contract.model import TemporaryModelError
+from contract.registry import ALIAS, ARTIFACT, DIGEST_TAG
 
 MAX_MODEL_BYTES = 512 * 1024**2
 # A model is held about four times over while it is loaded; more than this part of the free memory does not fit.
@@ -24,10 +25,6 @@ MEMORY_SHARE = 4
 MAX_DOWNLOAD_SECONDS = 600.0
 # Seconds to connect, and seconds without a byte: a server that hangs must not hold the next check up for long.
 TIMEOUT = (5, 30)
-ARTIFACT = "model.onnx"
-ALIAS = "champion"  # marks the version to serve
-# The trainer writes the digest of the exported file here; a version without it is checked by its test inference alone.
-DIGEST_TAG = "manasight.sha256"
 
 
 class RegistryError(Exception):

@@ -18,13 +18,14 @@ import numpy as np
 
 from app.champions import Champions, Refusal
 from app.inference import Batcher, PredictionError
-from app.metadata import TemporaryModelError
 from app.model import MAX_BATCH, Model, ModelError, Prediction
 from app.quarantine import Report
-from app.registry import ALIAS, Champion, Registry, RegistryError
+from app.registry import Champion, Registry, RegistryError
 from app.session import reason
 from app.settings import STARTER, Settings
 from app.watchdog import Watchdog
+from contract.model import TemporaryModelError
+from contract.registry import ALIAS
 
 __all__ = ["STARTER", "Served", "Serving", "Settings", "serving"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from app.metadata import ModelError, printable
+from contract.model import ModelError, printable
 
 INPUT, OUTPUTS = "image", ["probabilities", "activation_maps"]
 

@@ -8,8 +8,8 @@ from concurrent.futures import Future
 from typing import Any
 
 from app.inference import PredictionError
-from app.metadata import printable
 from app.model import ModelError
+from contract.model import printable
 
 # How long a prediction of the watchdog may take, its time in the queue included; and all that it looks at.
 ANSWER_SECONDS = 5.0

@@ -6,7 +6,7 @@ THIS_MACHINE = ("localhost", "127.0.0.1", "127.0.0.0/8", "::1")
 
 
 def prepare() -> None:
-    """Set the variables; before ONNX Runtime and MLflow are imported, which report their usage to their makers."""
+    """Set the variables; before ONNX Runtime and MLflow are imported, which otherwise upload usage data."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     bypass_proxies(*THIS_MACHINE)

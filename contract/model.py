@@ -1,4 +1,4 @@
-"""Reads the `manasight.*` properties of a model file, and refuses what the API or the page could not show."""
+"""The metadata of a model file, the `manasight.*` properties: read, and refused if it could not be served."""
 
 import json
 import math
@@ -6,7 +6,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-KNOWN_FORMAT = 1
+PREFIX = "manasight."
+FORMAT = 1
 # Pixels of an input's longer side: larger ones would take gigabytes for one batch.
 MAX_EDGE = 2048
 # Every class is a row on the page and an entry of every answer.
@@ -17,8 +18,9 @@ MAX_PROPERTY = 4 * 1024**2
 # Levels of nesting, and values, of the metrics: the API returns them as they are.
 MAX_DEPTH = 16
 MAX_METRICS = 20_000
-# What this app reads. Others are ignored, so that a later trainer may add some.
-KEYS = ("format", "classes", "input_size", "thresholds", "run_id", "git_commit", "data_fingerprint", "metrics")
+# Others are ignored, so that a later trainer may add some.
+TEXTS = ("run_id", "git_commit", "data_fingerprint", "architecture")
+KEYS = ("format", "classes", "input_size", "thresholds", "metrics", *TEXTS)
 # Invisible characters that emoji and some scripts need within words.
 _JOINERS = "\u200c\u200d"
 
@@ -56,12 +58,12 @@ def read_metadata(properties: Mapping[str, str], name: str) -> dict[str, Any]:
         ModelError: if the format is unknown, what a prediction needs is missing or contradicts itself, or a value could
             not be shown.
     """
-    found = {key: _parse(properties[f"manasight.{key}"], key, name) for key in KEYS if f"manasight.{key}" in properties}
+    found = {key: _parse(properties[PREFIX + key], key, name) for key in KEYS if PREFIX + key in properties}
     if "format" not in found:
         raise ModelError(f"{name} has no manasight.format: it was not written by `manasight export`")
-    if found["format"] != KNOWN_FORMAT or isinstance(found["format"], bool):
+    if found["format"] != FORMAT or isinstance(found["format"], bool):
         shown = printable(json.dumps(found["format"]), 40)
-        raise ModelError(f"{name} has format {shown}; this app reads format {KNOWN_FORMAT}. Export the model again.")
+        raise ModelError(f"{name} has format {shown}; this version reads format {FORMAT}. Export the model again.")
     _check_classes(found.get("classes"), name)
     classes, size, thresholds = found["classes"], found.get("input_size"), found.get("thresholds")
     if not _list_of(size, int) or len(size) != 2 or min(size) < 1:
@@ -72,7 +74,7 @@ def read_metadata(properties: Mapping[str, str], name: str) -> dict[str, Any]:
         raise ModelError(f"{name}: manasight.thresholds must be a list of {len(classes)} numbers, one per class")
     if min(thresholds) < 0 or max(thresholds) > 1:
         raise ModelError(f"{name}: manasight.thresholds must be from 0 to 1")
-    for key in ("run_id", "git_commit", "data_fingerprint"):
+    for key in TEXTS:
         text = found.get(key) or ""
         if not isinstance(text, str):
             raise ModelError(f"{name}: manasight.{key} must be a text")

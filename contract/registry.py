@@ -4,7 +4,8 @@ import os
 
 ALIAS = "champion"  # marks the version to serve
 ARTIFACT = "model.onnx"
-# Tags of a model version: the file's SHA-256, and its class names as a JSON list.
+# Tags of a model version: the file's SHA-256 (a version without it is checked by a test inference alone), and its class
+# names as a JSON list.
 DIGEST_TAG = "manasight.sha256"
 CLASSES_TAG = "manasight.classes"
 

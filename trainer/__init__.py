@@ -1,5 +1,5 @@
-"""The training job: data, fit, evaluate, export, register."""
+"""The training job and its command line, `manasight`."""
 
-from trainer.environment import prepare
+from contract.environment import prepare
 
 prepare()  # every other module of the trainer, and the libraries that it brings, are imported after this

@@ -51,7 +51,7 @@ def test_thresholds_come_from_the_file_and_shift_together(tiny_model: Callable) 
 @pytest.mark.parametrize(
     ("metadata", "said"),
     [
-        ({"format": 2}, "has format 2; this app reads format 1"),
+        ({"format": 2}, "has format 2; this version reads format 1"),
         ({"format": None}, "has no manasight.format"),
         ({"classes": ["red", "red", "blue"]}, "manasight.classes must be a list of different names"),
         ({"input_size": [24]}, r"manasight.input_size must be \[height, width\]"),

@@ -10,9 +10,9 @@ from google.protobuf.message import DecodeError
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from app.metadata import ModelError
 from app.onnx_wire import MAX_FIELDS, walk
 from app.settings import STARTER
+from contract.model import ModelError
 
 SAMPLES = [
     model.SerializeToString()

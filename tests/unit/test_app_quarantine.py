@@ -10,10 +10,10 @@ import psutil
 import pytest
 
 from app import quarantine
-from app.metadata import ModelError, TemporaryModelError
 from app.model import Model
 from app.quarantine import Report, check
 from app.settings import STARTER
+from contract.model import ModelError, TemporaryModelError
 
 
 @pytest.mark.parametrize(

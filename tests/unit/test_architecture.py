@@ -31,7 +31,7 @@ def imported(folder: str) -> dict[Path, set[str]]:
 
 # From the bottom up: each may import those before it, and BASE, which imports none of them.
 LAYERS = ("contract", "trainer.data", "trainer.model", "trainer.config", "trainer.tracking", "trainer.report")
-BASE = ("trainer.environment", "trainer.errors", "trainer.files", "trainer.options", "trainer.paths")
+BASE = ("trainer.errors", "trainer.files", "trainer.options", "trainer.paths")
 BASE += ("trainer.progress", "trainer.resources", "trainer.stopping", "contract")
 MAY_IMPORT = {
     **{layer: LAYERS[:place] for place, layer in enumerate(LAYERS)},

@@ -13,7 +13,7 @@ from cards.drawn.demo import LABEL_SETS
 from trainer.cli import main
 from trainer.commands.experiments import command, compare, read_baseline, resumable
 from trainer.commands.explain import correlation
-from trainer.model.network import MultiLabelResNet
+from trainer.model.network import MultiLabelNetwork
 from trainer.report import figures as pictures
 from trainer.tracking.mlflow import connect
 
@@ -24,7 +24,7 @@ SETS = ("red-square", "red", "blue-square", "blue")
 
 @pytest.fixture
 def data(home: Path, make_images: Callable[..., Path], tmp_path: Path) -> Path:
-    torch.save(MultiLabelResNet(1).backbone.state_dict(), tmp_path / "resnet18.pth")
+    torch.save(MultiLabelNetwork(1).backbone.state_dict(), tmp_path / "resnet18.pth")
     for seed, (part, count) in enumerate({"train": 12, "val": 4, "test": 4}.items()):
         root = make_images(f"data/{part}", dict.fromkeys(SETS, count), seed=seed).parent
     return root

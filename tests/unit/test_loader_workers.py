@@ -79,9 +79,9 @@ def same(loader: torch.utils.data.DataLoader) -> dict:
 
 @pytest.mark.parametrize(("method", "frozen"), [("spawn", "false"), ("forkserver", "true")])
 def test_training_and_evaluation_run_with_workers_that_are_not_forked(home, data, start, method, frozen):
-    from trainer.model.network import MultiLabelResNet
+    from trainer.model.network import MultiLabelNetwork
 
-    torch.save(MultiLabelResNet(1).backbone.state_dict(), "weights.pth")
+    torch.save(MultiLabelNetwork(1).backbone.state_dict(), "weights.pth")
     first = f"import multiprocessing; multiprocessing.set_start_method('{method}', force=True)"
     fit = start(*FIT, str(data), "--model.freeze_backbone", frozen, "--model.cached_views=1", first=first)
     printed = fit.stdout.read()

@@ -10,7 +10,7 @@ from private_ca import answering, make_certificates
 
 from app.registry import Registry, RegistryError
 from trainer.data.s3 import pull
-from trainer.environment import bypass_proxies
+from contract.environment import bypass_proxies
 from trainer.errors import UserError
 from trainer.tracking.mlflow import connect
 from trainer.tracking.server import wait_for_server

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.metadata import KEYS, ModelError, macro_f1, printable, read_metadata
+from contract.model import KEYS, ModelError, macro_f1, printable, read_metadata
 
 GOOD = {"format": "1", "classes": '["a", "b"]', "input_size": "[8, 8]", "thresholds": "[0.5, 0.5]"}
 

@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score, f1_score, precision_score, 
 
 from trainer.data.transforms import Augmentation
 from trainer.model.metrics import confusion_matrices, measure, multilabel_metrics, per_class, tune_thresholds
-from trainer.model.network import ExportedGraph, MultiLabelResNet
+from trainer.model.network import ExportedGraph, MultiLabelNetwork
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def predictions() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_the_mean_of_an_activation_map_is_the_logit():
-    network = MultiLabelResNet(5).eval()
+    network = MultiLabelNetwork(5).eval()
     images = torch.randint(0, 256, (2, 96, 64, 3), dtype=torch.uint8)
     with torch.inference_mode():
         probabilities, maps = ExportedGraph(network)(images)
@@ -32,7 +32,7 @@ def test_the_mean_of_an_activation_map_is_the_logit():
 
 
 def test_activation_maps_have_no_bias_of_their_own():
-    network = MultiLabelResNet(2).eval()
+    network = MultiLabelNetwork(2).eval()
     with torch.inference_mode():
         network.head.weight.zero_()
         network.head.bias.fill_(3.0)

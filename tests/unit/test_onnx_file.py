@@ -9,7 +9,7 @@ import torch
 
 from trainer.errors import UserError
 from trainer.model import weights
-from trainer.model.network import ExportedGraph, MultiLabelResNet
+from trainer.model.network import ExportedGraph, MultiLabelNetwork
 from trainer.model.onnx_file import Metadata, OnnxClassifier, batched, build, parse_metadata, read_metadata
 
 METADATA = Metadata(
@@ -24,9 +24,9 @@ METADATA = Metadata(
 
 
 @pytest.fixture(scope="module")
-def network() -> MultiLabelResNet:
+def network() -> MultiLabelNetwork:
     torch.manual_seed(0)
-    network = MultiLabelResNet(3)
+    network = MultiLabelNetwork(3)
     for _ in range(3):  # statistics of its own, so that a forgotten batch normalisation would show
         network(torch.randint(0, 256, (8, 96, 64, 3), dtype=torch.uint8))
     network.mean.copy_(torch.tensor([0.4, 0.5, 0.6]))
@@ -34,7 +34,7 @@ def network() -> MultiLabelResNet:
 
 
 @pytest.fixture(scope="module")
-def path(network: MultiLabelResNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def path(network: MultiLabelNetwork, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "model.onnx"
     onnx.save(build(network, METADATA), path)
     return path
@@ -75,7 +75,7 @@ def test_it_names_nothing_of_the_machine_that_made_it(path):
 
 def test_training_can_start_from_it(network, path):
     state = weights.pretrained_state(str(path))
-    other = MultiLabelResNet(7)
+    other = MultiLabelNetwork(7)
     lacking, unknown = other.load_state_dict(state, strict=False)
     assert {name for name in lacking if "num_batches" not in name} == {"head.weight", "head.bias"}
     assert unknown == []
@@ -86,7 +86,7 @@ def test_training_can_start_from_it(network, path):
 
 @pytest.mark.parametrize(
     ("properties", "message"),
-    [({}, "no Manasight metadata"), ({"manasight.format": "2"}, "format 2, this version reads format 1")],
+    [({}, "has no manasight.format"), ({"manasight.format": "2"}, "format 2; this version reads format 1")],
 )
 def test_an_unknown_format_is_refused(properties, message):
     with pytest.raises(UserError, match=message):
@@ -95,7 +95,7 @@ def test_an_unknown_format_is_refused(properties, message):
 
 def test_a_file_that_is_no_model_is_refused(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"no model at all")
-    with pytest.raises(UserError, match="is no ONNX model"):
+    with pytest.raises(UserError, match="is not an ONNX model"):
         OnnxClassifier(tmp_path / "model.onnx")
 
 

@@ -148,7 +148,7 @@ def test_force_needs_a_reason_which_is_kept(register, data, capsys):
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"format": 2}, "has format 2, this version reads format 1"),
+        ({"format": 2}, "has format 2; this version reads format 1"),
         ({"thresholds": [0.5]}, "has 1 thresholds for 3 classes"),
         ({"input_size": [25, 16]}, "a test inference failed"),
         ({"classes": ["red", "green"], "thresholds": [0.5, 0.5]}, "do not fit 2 classes"),

@@ -10,7 +10,7 @@ import torch
 from torchmetrics.classification import BinaryCalibrationError
 
 from trainer.model.metrics import at_threshold, calibration_error, fit_temperature, precision_recall, reliability
-from trainer.model.network import MultiLabelResNet
+from trainer.model.network import MultiLabelNetwork
 from trainer.model.onnx_file import Metadata, OnnxClassifier, build
 from trainer.report.evaluation import worst_mistakes
 from trainer.report.figures import save_confusion_matrices, save_precision_recall, save_predictions, save_reliability
@@ -90,7 +90,7 @@ def test_the_worst_mistake_is_first_and_right_answers_are_none():
 
 def test_the_graph_divides_by_the_temperature(tmp_path):
     torch.manual_seed(0)
-    network = MultiLabelResNet(2).eval()
+    network = MultiLabelNetwork(2).eval()
     network.head.weight.data *= 30
     metadata = Metadata(["a", "b"], (48, 36), [0.5, 0.5], "", "", "", {})
     answers, maps = {}, {}

@@ -87,9 +87,9 @@ def test_facts_of_other_images_are_not_used(home, data, capsys):
 
 
 def test_experiments_do_not_compare_runs_of_other_images(home, data, capsys, tmp_path):
-    from trainer.model.network import MultiLabelResNet
+    from trainer.model.network import MultiLabelNetwork
 
-    torch.save(MultiLabelResNet(1).backbone.state_dict(), tmp_path / "resnet18.pth")
+    torch.save(MultiLabelNetwork(1).backbone.state_dict(), tmp_path / "resnet18.pth")
     options = ["--data", str(data), "--model.weights=resnet18.pth", "--model.cached_views=1"]
     options += [*FIT[:3], *FIT[4:], "--trainer.limit_train_batches=2"]
     frozen = ["--config", str(EXPERIMENTS / "frozen.yaml"), *options[2:]]

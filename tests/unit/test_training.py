@@ -82,7 +82,7 @@ def test_from_folder_to_champion(home, data, capsys):
     assert run.data.tags["manasight.data_fingerprint"]
     assert run.data.tags["manasight.git_commit"]
     assert run.data.tags["mlflow.source.name"] == "manasight fit"
-    assert run.data.tags["mlflow.note.content"].startswith("ResNet18 for ")
+    assert run.data.tags["mlflow.note.content"].startswith("resnet18 for ")
     assert "144 in train" in run.data.tags["mlflow.note.content"]
     inputs = {entry.tags[0].value: entry.dataset for entry in run.inputs.dataset_inputs}
     assert set(inputs) == {"training", "validation", "test"}

@@ -54,7 +54,7 @@ def main(args: list[str], prog: str = "manasight experiments") -> int:
         "--model.weights",
         dest="weights",
         default="imagenet",
-        help="where frozen and finetune start: imagenet, a ResNet18 .pth file, or a model.onnx (default: imagenet)",
+        help="where frozen and finetune start: imagenet, torchvision's .pth file, or a model.onnx (default: imagenet)",
     )
     parser.add_argument(
         "--force", metavar="REASON", help="make the best run the champion in any case, as when the labels changed"

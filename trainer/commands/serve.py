@@ -13,7 +13,8 @@ from pathlib import Path
 
 import requests
 
-from trainer.environment import bypass_proxies
+from contract.environment import bypass_proxies
+from contract.registry import ALIAS, model_name
 from trainer.errors import UserError
 from trainer.paths import database_uri, make_home
 
@@ -144,12 +145,11 @@ def wait_until_ready(process: subprocess.Popen, log: Path, url: str) -> None:
 
 def wait_for_champion(page: str, mlflow: str) -> None:
     """Wait until the app serves the champion, if there is one; not for long, because it may refuse it."""
-    name = os.environ.get("MANASIGHT_MODEL_NAME") or "manasight"  # without MLflow, which takes seconds to import
     asked = f"{mlflow}/api/2.0/mlflow/registered-models/alias"
     deadline = time.monotonic() + CHAMPION
     while time.monotonic() < deadline:
         with suppress(requests.RequestException):
-            found = requests.get(asked, {"name": name, "alias": "champion"}, timeout=2)
+            found = requests.get(asked, {"name": model_name(), "alias": ALIAS}, timeout=2)
             served = requests.get(f"{page}/api/model", timeout=2).json()
             if not found.ok or found.json()["model_version"]["version"] == served.get("version"):
                 return

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -13,17 +12,17 @@ import onnxscript
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from contract.model import FORMAT, PREFIX, ModelError
+from contract.model import read_metadata as read_properties
 from trainer.errors import UserError
-from trainer.model.network import ExportedGraph, MultiLabelResNet
+from trainer.model.backbones import DEFAULT
+from trainer.model.network import ExportedGraph, MultiLabelNetwork
 from trainer.resources import cpu_cores
-
-FORMAT = 1
-PREFIX = "manasight."
 
 
 @dataclass
 class Metadata:
-    """What `model.onnx` says of itself; each field is stored as JSON under `manasight.<field>`.
+    """What `model.onnx` says about itself; each field is stored as JSON under `manasight.<field>`.
 
     Attributes:
         classes: label names in output order.
@@ -33,6 +32,7 @@ class Metadata:
         git_commit: code that trained it.
         data_fingerprint: hash of the data it was trained and tested on.
         metrics: split → figure → value.
+        architecture: the backbone's name; not in files of older versions, which knew one.
         format: version of this contract.
     """
 
@@ -43,18 +43,19 @@ class Metadata:
     git_commit: str
     data_fingerprint: str
     metrics: dict[str, dict[str, float]]
+    architecture: str = DEFAULT
     format: int = FORMAT
 
 
-def build(network: MultiLabelResNet, metadata: Metadata, temperature: float = 1.0) -> onnx.ModelProto:
+def build(network: MultiLabelNetwork, metadata: Metadata, temperature: float = 1.0) -> onnx.ModelProto:
     """Turn a network into `model.onnx`'s graph: float16 weights, float32 arithmetic, metadata.
 
-    Batch normalisation is left as it was trained, so that training can start from the file; ONNX Runtime folds it into
+    Batch normalization is left as it was trained, so that training can start from the file; ONNX Runtime folds it into
     the convolutions when it loads.
 
     Args:
         network: the trained network.
-        metadata: what the file says of itself.
+        metadata: the file's metadata.
         temperature: what its logits are divided by.
     """
     example = torch.zeros(2, *metadata.input_size, 3, dtype=torch.uint8)
@@ -68,7 +69,7 @@ def build(network: MultiLabelResNet, metadata: Metadata, temperature: float = 1.
         output_names=["probabilities", "activation_maps"],
         dynamic_shapes={"image": {0: torch.export.Dim("N", min=1)}},
     )
-    # Only these two steps of the optimizer: the whole of it folds batch normalisation away.
+    # Only these two steps of the optimizer: the whole of it folds batch normalization away.
     onnxscript.optimizer.fold_constants(program.model)
     onnxscript.optimizer.remove_unused_nodes(program.model)
     model = program.model_proto
@@ -111,14 +112,14 @@ def read_metadata(path: Path) -> Metadata:
     """The metadata of a `model.onnx`.
 
     Raises:
-        UserError: if it is no ONNX file, not Manasight's, or of a format that this version does not know.
+        UserError: if it is not an ONNX file, not Manasight's, or of a format that this version does not know.
     """
     try:
         properties = {item.key: item.value for item in onnx.load(path, load_external_data=False).metadata_props}
     except FileNotFoundError as error:
         raise UserError(f"there is no model at '{path}'; export one with `manasight export`") from error
     except Exception as error:  # protobuf's DecodeError has no public name
-        raise UserError(f"'{path}' is no ONNX model; give one that `manasight export` wrote") from error
+        raise UserError(f"'{path}' is not an ONNX model; give one that `manasight export` wrote") from error
     return parse_metadata(properties, path)
 
 
@@ -126,23 +127,22 @@ def parse_metadata(properties: dict[str, str], path: Path) -> Metadata:
     """Metadata from an ONNX file's properties.
 
     Raises:
-        UserError: if they are not Manasight's or of a format that this version does not know.
+        UserError: if they are not Manasight's, of a format that this version does not know, or cannot be served.
     """
-    values: dict[str, Any] = {
-        key.removeprefix(PREFIX): json.loads(value) for key, value in properties.items() if key.startswith(PREFIX)
-    }
-    if values.get("format") != FORMAT:
-        found = f"format {values['format']}" if "format" in values else "no Manasight metadata"
-        raise UserError(f"'{path}' has {found}, this version reads format {FORMAT}; export the model again")
+    try:
+        values = read_properties(properties, f"'{path}'")
+    except ModelError as error:
+        raise UserError(str(error)) from error
     values["input_size"] = tuple(values["input_size"])
-    return Metadata(**values)
+    unknown = {"run_id": "", "git_commit": "", "data_fingerprint": "", "metrics": {}}
+    return Metadata(**unknown | values)
 
 
 class OnnxClassifier:
     """A `model.onnx`, ready to predict.
 
     Attributes:
-        metadata: what the file says of itself.
+        metadata: the file's metadata.
     """
 
     def __init__(self, path: Path) -> None:
@@ -179,7 +179,7 @@ class OnnxClassifier:
         if len(self.metadata.thresholds) != classes:
             raise UserError(f"it has {len(self.metadata.thresholds)} thresholds for {classes} classes")
         if not ((probabilities >= 0) & (probabilities <= 1)).all() or not np.isfinite(maps).all():
-            raise UserError("a test inference gave numbers that are no probabilities")
+            raise UserError("a test inference gave numbers that are not probabilities")
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Probabilities float32 `[N, C]` of images uint8 `[N, H, W, 3]` of the file's input size."""
