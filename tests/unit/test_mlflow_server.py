@@ -9,8 +9,8 @@ import pytest
 from private_ca import answering, make_certificates
 
 from app.registry import Registry, RegistryError
-from trainer.data.s3 import pull
 from contract.environment import bypass_proxies
+from trainer.data.s3 import pull
 from trainer.errors import UserError
 from trainer.tracking.mlflow import connect
 from trainer.tracking.server import wait_for_server
