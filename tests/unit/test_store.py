@@ -137,10 +137,10 @@ def test_links_within_the_folder_are_followed(client, address, tmp_path):
     [
         ("../outside", "is a link that leaves"),
         ("../outside/1.jpg", "is a link that leaves"),
-        ("nowhere", "is a link to nothing"),
-        ("link", "is a link to nothing"),
+        ("nowhere", "is a broken link"),
+        ("link", "is a broken link"),
         ("..", "is a link that leaves"),
-        (".", "is a link to a folder that it lies in"),
+        (".", "is a link to a folder that contains it"),
     ],
 )
 def test_other_links_are_refused_before_anything_is_copied(client, address, tmp_path, capsys, target, says):
@@ -157,7 +157,7 @@ def test_links_that_go_round_in_a_circle_end(client, address, tmp_path, capsys):
     for name, target in (("a", "../b"), ("b", "../a")):
         (source / name).mkdir()
         (source / name / "other").symlink_to(target)
-    assert "other' is a link to a folder that it lies in" in sentence(capsys, "push", source, address)
+    assert "other' is a link to a folder that contains it" in sentence(capsys, "push", source, address)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other file systems take no such name")

@@ -1,4 +1,9 @@
-"""Fetches over HTTP as a polite client does: a pace that all threads and runs share, pauses when asked, retries."""
+"""Fetches over HTTP politely: a rate limit shared by all threads and runs, pauses, retries, resumed downloads.
+
+Neither urllib3's Retry nor a rate limiter library does this: Retry does not see a body that breaks off or fails its
+check, nor makes other threads and the next run wait too, and sleeps where Ctrl-C should end it; limiters count when
+requests begin, while here the next one waits until the last was answered.
+"""
 
 import json
 import threading
@@ -27,9 +32,9 @@ TRIES = 4
 BACK_OFF = 1.0  # seconds before the second try; doubled for each further one
 PAUSE = 60.0  # seconds after a 429 that names no time
 LONGEST_PAUSE = 900.0  # seconds; a longer one ends the run
-PAUSES = 5  # that one request sits through
+PAUSES = 5  # that one request waits for
 TIMEOUT = (10.0, 30.0)  # seconds to connect, and between two bytes
-LONGEST_BODY = 300.0  # seconds that a picture or page may take
+LONGEST_BODY = 300.0  # seconds that an image or page may take
 LARGEST_BODY = 64 << 20  # its bytes
 REDIRECTS = 5
 DAY = 24 * 3600.0  # seconds that an answer is kept
@@ -41,7 +46,7 @@ class FetchError(Exception):
 
 
 class RefusedError(FetchError):
-    """The server said no; asking again would not help."""
+    """The server refused; another try would not help."""
 
 
 class Answer(NamedTuple):
@@ -52,14 +57,14 @@ class Answer(NamedTuple):
 
 
 class Pace:
-    """Lets requests go one after the other. A small file holds the next free moment: threads, other runs and the next
+    """Lets requests go one after the other. A small file has the time of the next one: threads, other runs and the next
     run after a kill keep to it, and to a pause that the server asked for."""
 
     def __init__(self, file: Path, interval: float, stopped: threading.Event) -> None:
         """Nothing is written before the first turn.
 
         Args:
-            file: what the next free moment is kept in; a lock lies beside it.
+            file: has the time of the next request; a lock file is beside it.
             interval: seconds from an answer to the next request.
             stopped: set to end a wait.
         """
@@ -130,7 +135,7 @@ class Web:
             check: raises FetchError for an answer that is damaged; it is then asked for again.
 
         Raises:
-            FetchError: if it cannot be had.
+            FetchError: if it cannot be fetched.
             UserError: if the server asks for a longer pause than a run waits for.
         """
 
@@ -164,11 +169,11 @@ class Web:
         return json.loads(body)
 
     def forget(self, url: str) -> None:
-        """Ask again next time: the JSON that is kept of `url` is of no use."""
+        """Ask again next time: the cached JSON of `url` is useless."""
         self._kept(url).unlink(missing_ok=True)
 
     def download(self, url: str, file: Path, title: str) -> None:
-        """Stream `url` into `file`. What a killed run had of it is kept, and only the rest asked for.
+        """Stream `url` into `file`. What a killed run had fetched is kept, and only the rest is asked for.
 
         Raises:
             FetchError, UserError: as `fetch`.
@@ -189,7 +194,7 @@ class Web:
         def read(response: Response) -> None:
             if response.status_code == 416:  # nothing is left to ask for, or the file is another one now
                 part.unlink()
-                raise FetchError("the rest is not to be had")
+                raise FetchError("the rest cannot be fetched")
             kept = part.stat().st_size if response.status_code == 206 else 0
             length = response.headers.get("Content-Length")
             total = kept + int(length) if length else None
@@ -197,7 +202,7 @@ class Web:
                 part.open("ab" if kept else "wb") as target,
                 progress(None, title, total, unit="B", unit_scale=True, initial=kept) as bar,
             ):
-                # As sent: what is compressed on the way stays so on disk, and can be gone on with.
+                # As sent: what is compressed on the way stays so on disk, and can be resumed.
                 while chunk := response.raw.read(CHUNK, decode_content=False):
                     bar.update(target.write(chunk))
                     self._check_stopped()
@@ -229,11 +234,11 @@ class Web:
                 raise
             except (FetchError, HTTPError, requests.RequestException, ValueError) as error:
                 if isinstance(error, ValueError):
-                    raise RefusedError(f"no address to fetch ({error})") from error
+                    raise RefusedError(f"not an address to fetch ({error})") from error
                 problem = error
         self._check_stopped()
-        told = problem if isinstance(problem, FetchError) else f"the connection failed ({_reason(problem)})"
-        raise FetchError(f"{told}, {TRIES} times")
+        reason = problem if isinstance(problem, FetchError) else f"the connection failed ({_reason(problem)})"
+        raise FetchError(f"{reason}, {TRIES} times")
 
     @contextmanager
     def _answer(self, url: str, headers: dict[str, str] | None = None) -> Iterator[Response]:
@@ -271,7 +276,7 @@ class Web:
                 return
 
     def _paces_of(self, url: str) -> list[Pace]:
-        """The slow path's pace first: a pause that it sits through takes up no turn of its host's."""
+        """The slow path's pace first: a pause that it waits for takes no turn of its host's."""
         parts = urlsplit(url)
         slow = [path for path in self.slow_paths if parts.path.startswith(path)]
         names = {f"{parts.netloc}{path}": self.slow_paths[path] for path in slow} | {parts.netloc: self.interval}
@@ -309,7 +314,7 @@ def _check_json(answer: Answer) -> None:
     try:
         json.loads(answer.body)
     except (ValueError, RecursionError) as error:
-        raise FetchError(f"the answer is no JSON ({error})") from error
+        raise FetchError(f"the answer is not JSON ({error})") from error
 
 
 def _details(response: Response) -> str:

@@ -1,4 +1,8 @@
-"""Copies a data set from and to S3 or a store that speaks its API: how a trainer's pod gets its images."""
+"""Copies a dataset from and to S3 or a store with its API: how a trainer's pod gets its images.
+
+One request per file in threads, and not boto3's transfer manager: for 600 files of 20 to 120 kB that takes a third more
+CPU time, even if it is given the sizes that it otherwise asks for, and it does not check the MD5.
+"""
 
 import fcntl
 import hashlib
@@ -52,16 +56,16 @@ class Place(NamedTuple):
 
 
 def pull(source: str, out: Path, workers: int = WORKERS) -> None:
-    """Copy a data set from S3 into a folder.
+    """Copy a dataset from S3 into a folder.
 
-    Files that are there already with the right size and MD5 are left alone: after a kill, run the same command again.
+    Files that are there already with the right size and MD5 are not copied: after an interruption, run it again.
     The endpoint and the keys come from AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or from wherever
     else the AWS tools look for them.
 
     Args:
         source: s3://bucket/prefix; every object below it is copied.
         out: the folder to fill.
-        workers: files under way at the same time.
+        workers: files copied at the same time.
     """
     names, copied, unsure = copy(source, out, workers)
     strangers = _files(out).keys() - names
@@ -73,14 +77,14 @@ def pull(source: str, out: Path, workers: int = WORKERS) -> None:
 
 
 def copy(source: str, out: Path, workers: int = WORKERS) -> tuple[set[str], int, int]:
-    """`pull` without a word.
+    """`pull` without output.
 
     Returns:
         the names of all objects below the prefix, how many of them were copied now, and of how many the MD5 could not
         be checked.
 
     Raises:
-        UserError: if there is nothing, or not all of it can be had.
+        UserError: if there is nothing, or not all of it can be copied.
     """
     _check_workers(workers)
     place = _open(source)
@@ -107,16 +111,16 @@ def copy(source: str, out: Path, workers: int = WORKERS) -> tuple[set[str], int,
 
 
 def push(folder: Path, target: str, workers: int = WORKERS) -> None:
-    """Copy a folder to S3, hidden files left out. Links within the folder are followed.
+    """Copy a folder to S3, without hidden files. Links within the folder are followed.
 
-    Objects that are there already with the right size and MD5 are left alone: after a kill, run the same command again.
+    Objects that are there already with the right size and MD5 are not copied: after an interruption, run it again.
     The endpoint and the keys come from AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or from wherever
     else the AWS tools look for them.
 
     Args:
-        folder: the data set.
-        target: s3://bucket/prefix; the bucket must be there.
-        workers: files under way at the same time.
+        folder: the dataset.
+        target: s3://bucket/prefix; the bucket must exist.
+        workers: files copied at the same time.
     """
     _check_workers(workers)
     if not folder.is_dir():
@@ -124,9 +128,11 @@ def push(folder: Path, target: str, workers: int = WORKERS) -> None:
     files = _files(folder, follow=True)
     for name in files:
         if name != readable(name):
-            raise UserError(f"'{readable(name)}' in '{folder}' has a name that is not UTF-8, as S3 needs it; rename it")
+            raise UserError(
+                f"'{readable(name)}' in '{folder}' has a name that is not UTF-8, which S3 requires; rename it"
+            )
     if not files:
-        raise UserError(f"'{folder}' holds no files")
+        raise UserError(f"'{folder}' contains no files")
     place = _open(target)
     remotes = {remote.name: remote for remote in _listing(place, target)}
 
@@ -134,7 +140,7 @@ def push(folder: Path, target: str, workers: int = WORKERS) -> None:
         name, path = item
         size, remote = path.stat().st_size, remotes.get(name)
         if size > LARGEST:
-            raise UserError(f"'{path}' is larger than 5 GB, which S3 does not take in one piece")
+            raise UserError(f"'{path}' is larger than 5 GB, the most that S3 accepts in one request")
         if remote and remote.size == size and _is_same(path, remote.etag):
             return False, True
         _upload(place, name, path)
@@ -152,7 +158,7 @@ def _open(address: str) -> Place:
     # Not as an address on the web is read: keys may hold ? and #.
     bucket, _, prefix = address.removeprefix("s3://").partition("/")
     if not address.startswith("s3://") or not bucket or address != readable(address):
-        raise UserError(f"'{readable(address)}' is no place in S3; name one as s3://bucket/prefix")
+        raise UserError(f"'{readable(address)}' is not an address in S3; write it as s3://bucket/prefix")
     # The checksums that newer clients add are refused by some stores; MD5, checked here, is known to all.
     config = Config(
         max_pool_connections=64,
@@ -172,7 +178,7 @@ def _listing(place: Place, address: str) -> list[Remote]:
     """Every object below the prefix. A key that ends with a slash stands for a folder and is none."""
     pages = place.client.get_paginator("list_objects_v2").paginate(Bucket=place.bucket, Prefix=place.prefix)
     try:
-        with _told(address):
+        with _explained(address):
             return [
                 Remote(entry["Key"].removeprefix(place.prefix), entry["Size"], entry["ETag"].strip('"'))
                 for page in pages
@@ -185,7 +191,7 @@ def _listing(place: Place, address: str) -> list[Remote]:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Two runs at once would take each other's half-copied files away: one waits, and then finds all there."""
+    """Two runs at once would remove each other's half-copied files: one waits, and then finds everything there."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -277,30 +283,30 @@ def _files(folder: Path, follow: bool = False) -> dict[str, Path]:
 
 
 def _check_link(path: Path, folder: Path) -> None:
-    """Refuse what the reader of data sets refuses, and what has no end.
+    """Refuse what the reader of datasets refuses, and links without an end.
 
     Raises:
-        UserError: for a link that leads to nothing, out of the folder, or to a folder that it lies in.
+        UserError: for a link that is broken, leads out of the folder, or to a folder that contains it.
     """
     if not path.exists():
-        raise UserError(f"'{readable(path)}' is a link to nothing; remove it")
+        raise UserError(f"'{readable(path)}' is a broken link; remove it")
     target = path.resolve()
     if not target.is_relative_to(folder.resolve()):
         raise UserError(f"'{readable(path)}' is a link that leaves '{folder}'; copy the file there instead")
     if target in {parent.resolve() for parent in path.parents}:
-        raise UserError(f"'{readable(path)}' is a link to a folder that it lies in; remove it")
+        raise UserError(f"'{readable(path)}' is a link to a folder that contains it; remove it")
 
 
 def _check_name(name: str) -> None:
-    """A bucket is filled by others: its keys must not lead out of the folder."""
+    """A bucket may be filled by others: its keys must not lead out of the folder."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or path.as_posix() != name or "\\" in name:
-        raise UserError(f"the object '{name}' has no name that a file in a folder can have; rename it")
+        raise UserError(f"the object '{name}' has a name that no file can have; rename it")
 
 
 def _check_workers(workers: int) -> None:
     if workers < 1:
-        raise UserError(f"--workers {workers} copies nothing; give 1 or more")
+        raise UserError(f"--workers {workers} is too small; give 1 or more")
 
 
 def _in_parallel(
@@ -309,7 +315,7 @@ def _in_parallel(
     """What `work` says of every item; the first that fails ends it all."""
     pool = ThreadPoolExecutor(workers)
     try:
-        with _told(address):
+        with _explained(address):
             futures = [pool.submit(work, item) for item in items]
             return [future.result() for future in progress(as_completed(futures), title, len(futures), unit="file")]
     finally:
@@ -317,15 +323,15 @@ def _in_parallel(
 
 
 @contextmanager
-def _told(address: str) -> Iterator[None]:
-    """Turn what the store or the client says into a sentence."""
+def _explained(address: str) -> Iterator[None]:
+    """Turn an error of the store or the client into a sentence."""
     try:
         yield
     except ParamValidationError as error:
-        raise UserError(f"'{address}' has a bucket or a key as none can be called; use s3://bucket/prefix") from error
+        raise UserError(f"'{address}' has an invalid bucket or key; use s3://bucket/prefix") from error
     except ClientError as error:
-        told = error.response.get("Error", {})
-        code, message = told.get("Code", "an error"), told.get("Message", "")
+        found = error.response.get("Error", {})
+        code, message = found.get("Code", "an error"), found.get("Message", "")
         raise UserError(
             f"'{address}' cannot be used: {code} {message}; check the bucket, AWS_ENDPOINT_URL and the keys"
         ) from error
