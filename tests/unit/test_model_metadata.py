@@ -59,7 +59,7 @@ def test_a_score_that_is_not_a_number_counts_as_not_measured(value: str) -> None
 
 
 def test_an_unknown_property_is_ignored() -> None:
-    assert "architecture" not in read(architecture="not JSON")
+    assert "added_later" not in read(added_later="not JSON")
 
 
 def test_a_message_has_one_bounded_line() -> None:

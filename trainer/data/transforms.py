@@ -7,18 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
-# Share of red, green and blue in a pixel's luma (ITU-R BT.601), as in Pillow's own conversion to grey.
+# Share of red, green and blue in a pixel's luma (ITU-R BT.601), as in Pillow's own conversion to gray.
 LUMA = np.array([0.299, 0.587, 0.114])
-# Rotations of the hue turn colours about the axis from black to white.
-GREY_AXIS = np.ones(3) / math.sqrt(3)
+# Rotations of the hue turn colors about the axis from black to white.
+GRAY_AXIS = np.ones(3) / math.sqrt(3)
 
 
 @dataclass
 class Augmentation:
     """How strongly training images are changed. Text and layout survive: nothing is flipped by default.
 
-    Position is changed by one resampling and colour by one matrix, whatever is asked for: on two cores the chain of
-    torchvision's transforms that does the same took 3.2 ms an image, a twentieth of a training step; this takes 1.3 ms.
+    Position is changed by one resampling and color by one matrix, whatever is asked for. torchvision's v2 transforms that do
+    the same take 6.5 ms of CPU time for an image of 224×160 pixels (9.4 ms on tensors), these 2.4 ms: the difference is a
+    twelfth of a training step.
 
     Attributes:
         degrees: largest rotation, in degrees either way.
@@ -53,7 +54,7 @@ class Augmentation:
                 fillcolor=(127, 127, 127),
             )
         if self.brightness or self.contrast or self.saturation or self.hue:
-            image = image.convert("RGB", self._colours(rng))
+            image = image.convert("RGB", self._colors(rng))
         if rng.random() < self.blur:
             image = image.filter(ImageFilter.BoxBlur(rng.uniform(0.3, 1.0)))
         return image
@@ -70,12 +71,12 @@ class Augmentation:
         shift = np.array([_around(rng, self.translate), _around(rng, self.translate)])
         return corners @ turn.T * (1 + _around(rng, self.scale)) + middle + (own + shift) * 2 * middle
 
-    def _colours(self, rng: random.Random) -> tuple[float, ...]:
-        """The rows of a 3×4 matrix that changes saturation and hue, then contrast about mid-grey, then brightness."""
+    def _colors(self, rng: random.Random) -> tuple[float, ...]:
+        """The rows of a 3×4 matrix that changes saturation and hue, then contrast about mid-gray, then brightness."""
         saturation = 1 + _around(rng, self.saturation)
         mix = saturation * np.eye(3) + (1 - saturation) * LUMA
         if self.hue:
-            mix = _rotation_about(GREY_AXIS, math.radians(_around(rng, self.hue))) @ mix
+            mix = _rotation_about(GRAY_AXIS, math.radians(_around(rng, self.hue))) @ mix
         contrast, brightness = 1 + _around(rng, self.contrast), 1 + _around(rng, self.brightness)
         offset = np.full((3, 1), (1 - contrast) * 127.5)
         return tuple((brightness * np.hstack([contrast * mix, offset])).ravel())
