@@ -17,9 +17,9 @@ GRAY_AXIS = np.ones(3) / math.sqrt(3)
 class Augmentation:
     """How strongly training images are changed. Text and layout survive: nothing is flipped by default.
 
-    Position is changed by one resampling and color by one matrix, whatever is asked for. torchvision's v2 transforms that do
-    the same take 6.5 ms of CPU time for an image of 224×160 pixels (9.4 ms on tensors), these 2.4 ms: the difference is a
-    twelfth of a training step.
+    Position is changed by one resampling and color by one matrix, whatever is asked for. The same by torchvision's v2
+    transforms takes 6.5 ms of CPU time for an image of 224×160 pixels (9.4 ms on tensors), this 2.4 ms: the difference
+    is a twelfth of a training step.
 
     Attributes:
         degrees: largest rotation, in degrees either way.
