@@ -148,8 +148,8 @@ def test_force_needs_a_reason_which_is_kept(register, data, capsys):
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"format": 2}, "has format 2; this version reads format 1"),
-        ({"thresholds": [0.5]}, "has 1 thresholds for 3 classes"),
+        ((b"format\x12\x011", b"format\x12\x012"), "has format 2; this version reads format 1"),
+        ((b"[0.5, 0.5, 0.5]", b"[0.5, 0.500000]"), "manasight.thresholds must be a list of 3 numbers"),
         ({"input_size": [25, 16]}, "a test inference failed"),
         ({"classes": ["red", "green"], "thresholds": [0.5, 0.5]}, "do not fit 2 classes"),
     ],
@@ -157,9 +157,9 @@ def test_force_needs_a_reason_which_is_kept(register, data, capsys):
 def test_a_file_that_fails_its_check_is_refused_even_by_force(register, data, monkeypatch, changed, says):
     register()
     promote(data=data)
-    if "format" in changed:  # the present version would not even register it
+    if isinstance(changed, tuple):  # the present version would not even register it
         version = register()
-        spoil(version, lambda path: path.write_bytes(path.read_bytes().replace(b"format\x12\x011", b"format\x12\x012")))
+        spoil(version, lambda path: path.write_bytes(path.read_bytes().replace(*changed)))
         connect().delete_model_version_tag("manasight", version, "manasight.sha256")
     else:
         register(**changed)
@@ -263,7 +263,8 @@ def test_labels_are_compared_with_the_champions_before_a_training(register, data
     assert check(own) == 1
     assert capsys.readouterr().err == (
         f"manasight: '{own}' has the labels cat, dog, red, champion version 1 has blue, green, red, so the two cannot "
-        "be compared; to replace the champion, give a reason: --force 'new labels'\n"
+        "be compared; to replace the champion, give a reason: --force 'new labels' (`make train` and jobs of the cluster: "
+        "PROMOTE='new labels')\n"
     )
     assert check(own, "--force", "new labels") == 0
     assert check(own, "--force", "") == 1

@@ -176,8 +176,6 @@ class OnnxClassifier:
         if probabilities.shape != (1, classes) or maps.ndim != 4 or maps.shape[:2] != (1, classes):
             found = f"{list(probabilities.shape)} and {list(maps.shape)}"
             raise UserError(f"a test inference gave shapes {found}, which do not fit {classes} classes")
-        if len(self.metadata.thresholds) != classes:
-            raise UserError(f"it has {len(self.metadata.thresholds)} thresholds for {classes} classes")
         if not ((probabilities >= 0) & (probabilities <= 1)).all() or not np.isfinite(maps).all():
             raise UserError("a test inference gave numbers that are not probabilities")
 
