@@ -121,7 +121,7 @@ def test_what_a_proxy_answers_is_not_mlflows_answer(status, says, monkeypatch):
 @pytest.mark.parametrize(
     "code",
     [
-        "from trainer import tracking; connect()",
+        "from trainer.tracking.mlflow import connect; connect()",
         "import app.registry, os; app.registry.Registry(os.environ['MLFLOW_TRACKING_URI'], 'm').run_url('0123')",
     ],
 )

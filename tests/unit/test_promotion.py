@@ -263,8 +263,8 @@ def test_labels_are_compared_with_the_champions_before_a_training(register, data
     assert check(own) == 1
     assert capsys.readouterr().err == (
         f"manasight: '{own}' has the labels cat, dog, red, champion version 1 has blue, green, red, so the two cannot "
-        "be compared; to replace the champion, give a reason: --force 'new labels' (`make train` and jobs of the cluster: "
-        "PROMOTE='new labels')\n"
+        "be compared; to replace the champion, give a reason: --force 'new labels' (`make train` and jobs of the "
+        "cluster: PROMOTE='new labels')\n"
     )
     assert check(own, "--force", "new labels") == 0
     assert check(own, "--force", "") == 1
