@@ -125,6 +125,7 @@ restore() {
   count=$(sed -n 's/^\([0-9]*\) objects$/\1/p' "$folder/errors")
   say "  ${count:-all} artifact files are back"
   advice="All is restored: \`make up\` starts the stack."
+  restored=1
   say "restore 4 of 4: starting the stack"
   up
 }

@@ -35,5 +35,5 @@ ENV PYTHONPATH=/opt/manasight:/opt/site-packages \
 EXPOSE 5000
 ENTRYPOINT ["python3", "/opt/manasight/server.py"]
 CMD ["server"]
-HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --start-interval=1s --retries=3 \
-    CMD ["python3", "-S", "-c", "import http.client as h; c = h.HTTPConnection('localhost', 5000, timeout=4); c.request('GET', '/health'); raise SystemExit(c.getresponse().status != 200)"]
+HEALTHCHECK --interval=15s --timeout=10s --start-period=180s --start-interval=1s --retries=5 \
+    CMD ["python3", "-S", "-c", "import http.client as h; c = h.HTTPConnection('localhost', 5000, timeout=9); c.request('GET', '/health'); raise SystemExit(c.getresponse().status != 200)"]

@@ -119,7 +119,7 @@ up() {
   local before=$cleanup progress=waiting_for
   [ "$before" != : ] || cleanup=end_up
   supervise docker compose --progress quiet up --detach --wait --wait-timeout 300 --quiet-pull ||
-    fail "The stack did not become healthy: \`make ps\` says which part, \`make logs SERVICE=name\` why."
+    fail "The stack did not become healthy in time${restored:+, but all data are restored}. On a busy machine run \`make up\` again; otherwise \`make ps\` says which part, \`make logs SERVICE=name\` why."
   cleanup=$before
   cat <<END
 
@@ -134,7 +134,7 @@ remember_state() {
   ran=$(docker compose ps --quiet --status running 2>/dev/null) || ran=
   volume=$(docker volume inspect --format '{{.Name}}' "${project}_database" 2>/dev/null) || volume=
 }
-ran='' volume=''
+ran='' volume='' restored=''
 
 end_up() {
   [ -n "$interrupted" ] || return 0
@@ -195,7 +195,7 @@ case ${1:-} in
     [ -z "${SERVICE:-}" ] || grep -qxF -- "$SERVICE" <<<"$(services)" ||
       fail "There is no service '$SERVICE': SERVICE must be one of $(services | paste -sd ' ' -)."
     trap - EXIT INT TERM HUP PIPE
-    exec docker compose logs --follow --tail 100 ${SERVICE:+"$SERVICE"}
+    exec docker compose $([ -t 1 ] || echo --ansi never) logs --follow --tail 100 ${SERVICE:+"$SERVICE"}
     ;;
   ps)
     preflight 0
