@@ -279,8 +279,8 @@ def test_an_app_without_its_files_is_not_served(tmp_path, find_port):
 
 
 def test_an_empty_variable_is_none():
-    code = "from trainer import tracking as t; from cards.scryfall.client import api; "
-    code += "print(t.home(), t.MODEL_NAME, api())"
+    code = "from contract.registry import model_name; from trainer.paths import home; "
+    code += "from cards.scryfall.client import api; print(home(), model_name(), api())"
     empty = dict.fromkeys(("MANASIGHT_HOME", "MANASIGHT_MODEL_NAME", "MANASIGHT_SCRYFALL_URL"), "")
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, env=os.environ | empty, capture_output=True, text=True, check=True)
