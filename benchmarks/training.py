@@ -40,12 +40,13 @@ import mlflow
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from trainer.commands.fit import build_trainer
 from trainer.config import build_parser
 from trainer.data.module import MultiLabelDataModule
 from trainer.model.classifier import MultiLabelClassifier
 from trainer.model.features import cached_loaders
+from trainer.model.training import build_trainer
 from trainer.resources import fast_bfloat16
+from trainer.tracking.logger import SteadyLogger
 
 
 class OneBatch(Dataset):
@@ -101,7 +102,7 @@ def with_lightning(
     model = model or MultiLabelClassifier(module.classes, weights="none", backbone_rate=1.0)
     watch = Stopwatch()
     with tempfile.TemporaryDirectory() as folder, mlflow.start_run(log_system_metrics=True) as run:
-        trainer = build_trainer(config, Path(folder), run.info.run_id)
+        trainer = build_trainer(config, Path(folder), SteadyLogger(run.info.run_id, Path(folder), resumed=False))
         trainer.callbacks = [call for call in trainer.callbacks if "Checkpoint" not in type(call).__name__] + [watch]
         trainer.fit(model, loader)
     return watch.per_batch, watch.busy
@@ -135,7 +136,7 @@ def precision() -> Any:
 
 
 def bare(module: MultiLabelDataModule, batch: tuple[torch.Tensor, torch.Tensor], batches: int) -> float:
-    """Seconds a batch takes in a plain PyTorch loop with the same network, loss and optimiser."""
+    """Seconds a batch takes in a plain PyTorch loop with the same network, loss and optimizer."""
     model = MultiLabelClassifier(module.classes, weights="none").train()
     optimizer = torch.optim.AdamW(model.network.parameters(), lr=1e-3, fused=True)
     times = []
