@@ -47,7 +47,7 @@ chromium: .venv/installed
 	@tests/browser/chromium.sh
 
 test: .venv/installed chromium ## run the tests
-	$(BIN)/pytest tests/unit tests/browser -n 2 --dist loadscope --no-loadscope-reorder --durations 15
+	$(BIN)/pytest tests/unit tests/k8s tests/browser -n 2 --dist loadscope --no-loadscope-reorder --durations 15
 
 fuzz: .venv/installed ## send random files to the readers for about five minutes
 	MANASIGHT_FUZZ_EXAMPLES=$(or $(EXAMPLES),10000) $(BIN)/pytest tests/unit/test_app_fuzz.py -k "mutated or random"

@@ -77,6 +77,8 @@ kubectl version >/dev/null 2>&1 || fail "kubectl reaches no cluster: start one, 
 
 say "apply"
 k8s/secrets.sh >/dev/null
+kubectl apply -f k8s/base/namespace.yaml
+kubectl apply --dry-run=server -k k8s/overlays/local >/dev/null
 kubectl apply -k k8s/overlays/local
 for rollout in statefulset/postgres statefulset/minio deployment/mlflow deployment/app; do
   k rollout status "$rollout" --timeout 300s

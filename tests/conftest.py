@@ -23,7 +23,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 ROOT = Path(__file__).resolve().parent.parent
 # Modules that take minutes; begun last, one worker would wait for the other.
-LONG = ("interruptions", "distributed", "training", "page", "notebooks", "experiments", "features", "k8s")
+LONG = ("interruptions", "distributed", "training", "page", "notebooks", "experiments", "features", "manifests")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

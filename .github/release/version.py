@@ -164,7 +164,7 @@ def pin(digests: Path, out: Path, root: Path = ROOT) -> None:
     new = out.with_name(out.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
     # Not this machine's passwords, nor what tries the manifests and needs the whole tree for it.
-    left_out = ("secrets", "__pycache__", "checks", "validate.sh", "e2e.sh", "kind.sh", "k8s.mk")
+    left_out = ("secrets", "__pycache__", "checkov.yaml", "validate.sh", "e2e.sh", "kind.sh", "k8s.mk")
     shutil.copytree(root / "k8s", new, ignore=shutil.ignore_patterns(*left_out))
     (new / "images/kustomization.yaml").write_text(text)
     new.rename(out)

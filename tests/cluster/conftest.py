@@ -1,19 +1,13 @@
 """What the tests of pods share: one namespace of the local overlay, and images that may be stand-ins."""
 
 import os
-import sys
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "k8s"))
-
-from checks.images import built  # noqa: E402
-from checks.manifests import Manifests  # noqa: E402
-from checks.render import build, components, working_copy, write_combination  # noqa: E402
-from pods import Cluster, cluster, docker  # noqa: E402
+from manifests import ROOT, Manifests, load
+from pods import Cluster, cluster, docker
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -26,11 +20,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def rendered(*names: str) -> Manifests:
-    """The local overlay with components, and with made-up secrets."""
-    with working_copy() as copy:
-        if names:
-            return build(write_combination(copy, names, components(copy)))
-        return build(copy / "overlays" / "local")
+    """The local overlay, with one or two components and made-up secrets."""
+    return load(f"combinations-{'+'.join(names)}" if names else "overlays-local")
 
 
 def stand_ins() -> tuple[dict[str, str], dict[str, str]]:
@@ -40,7 +31,8 @@ def stand_ins() -> tuple[dict[str, str], dict[str, str]]:
         images: replaced ones; TRAINER_IMAGE names another build of the trainer.
         paths: of probes, where SeaweedFS stands in for Silo.
     """
-    own, mlflow = (f"ghcr.io/manasight/{name}:{built()[1]}" for name in ("trainer", "mlflow"))
+    version = re.search(r'variable "VERSION" \{ default = "(.+)" \}', (ROOT / "docker/bake.hcl").read_text())[1]
+    own, mlflow = (f"ghcr.io/manasight/{name}:{version}" for name in ("trainer", "mlflow"))
     trainer = os.environ.get("TRAINER_IMAGE", own)
     for image, target in ((trainer, "trainer"), (mlflow, "mlflow")):
         if not docker("image", "ls", "--quiet", image):

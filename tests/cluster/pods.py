@@ -9,6 +9,7 @@ import http.client
 import itertools
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -19,9 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from checks.admission import quantity
-from checks.manifests import Manifests, Object, Pod
-from checks.references import VARIABLE
+from manifests import Manifests, Object, Pod
+
+VARIABLE = re.compile(r"(?<!\$)\$\(([A-Za-z_][A-Za-z0-9_]*)\)")
+SUFFIXES = {"": 1, "m": 1e-3, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
 
 class StepError(AssertionError):
@@ -39,6 +41,12 @@ def docker(*arguments: str, timeout: float = 600, check: bool = True) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert not check or done.returncode == 0, f"docker {' '.join(arguments)[:300]}: {done.stderr[-2000:]}"
     return (done.stdout + done.stderr).strip()
+
+
+def quantity(text: str) -> float:
+    """A number with one of Kubernetes' suffixes, such as 500m or 1Gi."""
+    number, suffix = re.fullmatch(r"([0-9.]+)([a-zA-Z]*)", text).groups()
+    return float(number) * SUFFIXES[suffix]
 
 
 def find(manifests: Manifests, owner: str) -> Pod:

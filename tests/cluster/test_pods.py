@@ -8,7 +8,7 @@ import time
 
 import pytest
 import requests
-from checks.manifests import Object
+from manifests import Object
 from PIL import Image
 from pods import Cluster, Running, StepError, docker, eventually, get
 

@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from checks.manifests import Manifests
 from conftest import rendered, small, stand_ins
+from manifests import Manifests
 from pods import Cluster, Running, cluster, docker, eventually
 
 EPOCHS = 2  # of the experiment `demo`, which the manifests run

@@ -1,1 +1,0 @@
-"""Checks of the manifests below k8s/: `k8s/validate.sh` runs them all, locally and in CI."""
