@@ -26,31 +26,30 @@ backup() {
   say "backup 1 of 3: stopping MLflow"
   steadily docker compose stop mlflow 2>/dev/null
   say "backup 2 of 3: the database"
-  written=$folder/database.dump progress=size_so_far
+  mkdir "$folder/work"
+  written=$folder/work/database.dump progress=size_so_far
   supervise dump_database || fail "The database could not be read; nothing was written."
   say "backup 3 of 3: the artifacts"
-  written=$folder/bucket.tar
-  in_container bucket bucket save >"$folder/bucket.tar" 2>"$folder/errors" ||
-    { cat "$folder/errors" >&2; fail "The bucket could not be read; nothing was written."; }
+  written=$file.part
+  echo "MLFLOW_AUTH=${MLFLOW_AUTH:-none}" >"$folder/work/settings"
+  # The image's user reads and writes there; other users of the machine cannot enter the folder above.
+  chmod 777 "$folder/work"
+  chmod 644 "$folder/work"/*
+  label_for_containers "$folder/work"
+  (umask 077 && : >"$file.part")
+  MANASIGHT_WORK=$folder/work in_container bucket backup write - >"$file.part" 2>"$folder/errors" ||
+    { cat "$folder/errors" >&2; fail "The archive could not be written; nothing was kept."; }
   progress=
   steadily docker compose start mlflow 2>/dev/null
-  # Beside the checksums, so that versions before this file restore the archive too.
-  echo "MLFLOW_AUTH=${MLFLOW_AUTH:-none}" >"$folder/settings"
-  supervise pack || fail "$file could not be written; is the disk full?"
   mv -- "$file.part" "$file"
   cleanup=:
   rm -rf "$folder"
   echo "${FILE:-${file#"$PWD"/}}: $(du -h -- "$file" | cut -f 1), runs, registry and artifacts"
 }
 
-dump_database() { docker compose exec -T postgres pg_dump -U postgres -Fc --no-owner mlflow >"$folder/database.dump"; }
+dump_database() { docker compose exec -T postgres pg_dump -U postgres -Fc --no-owner mlflow >"$folder/work/database.dump"; }
 
 size_so_far() { echo "$(du -h "$written" 2>/dev/null | cut -f 1) so far"; }
-
-pack() {
-  (cd "$folder" && sha256 database.dump bucket.tar >SHA256SUMS) &&
-    (umask 077 && tar -C "$folder" -cf - settings SHA256SUMS database.dump bucket.tar >"$file.part")
-}
 
 end_backup() {
   rm -rf "$folder" "$file.part"
@@ -59,9 +58,10 @@ end_backup() {
 
 sql() { docker compose exec -T --env PGOPTIONS='-c client_min_messages=warning' postgres psql -U postgres -q -o /dev/null -v ON_ERROR_STOP=1 "$@"; }
 
+# Before any image is needed, so that a damaged archive is refused at once.
 unpack() {
-  tar -C "$folder" -xf "$FILE" 2>/dev/null && (cd "$folder" && sha256 -c SHA256SUMS >/dev/null 2>&1) &&
-    [ "$(awk '{ print $2 }' "$folder/SHA256SUMS" | sort | tr '\n' ' ')" = "bucket.tar database.dump " ]
+  mkdir "$folder/work" && tar -C "$folder/work" -xf "$FILE" 2>/dev/null && (cd "$folder/work" && sha256 -c SHA256SUMS >/dev/null 2>&1) &&
+    [ "$(awk '{ print $2 }' "$folder/work/SHA256SUMS" | sort | tr '\n' ' ')" = "bucket.tar database.dump " ]
 }
 
 # A stack that asked for a password does not come back open: the stricter of what the archive and this stack say counts,
@@ -69,10 +69,10 @@ unpack() {
 # users are in their database.
 keep_authentication() {
   local archived=
-  if [ -f "$folder/settings" ]; then
-    archived=$(sed -n 's/^MLFLOW_AUTH=//p' "$folder/settings")
+  if [ -f "$folder/work/settings" ]; then
+    archived=$(sed -n 's/^MLFLOW_AUTH=//p' "$folder/work/settings")
     case $archived in basic | none) ;; *) fail "$FILE is not a whole backup: its settings do not fit; nothing was changed." ;; esac
-  elif [ -z "$MLFLOW_AUTH" ] && [ ! -e "$secrets/auth" ] && LC_ALL=C grep -aq 'CREATE TABLE public\.users ' "$folder/database.dump"; then
+  elif [ -z "$MLFLOW_AUTH" ] && [ ! -e "$secrets/auth" ] && LC_ALL=C grep -aq 'CREATE TABLE public\.users ' "$folder/work/database.dump"; then
     fail "$FILE does not say whether MLflow asked for a password, but it has MLflow's users: say MLFLOW_AUTH=basic or MLFLOW_AUTH=none; nothing was changed."
   fi
   if [ -z "$MLFLOW_AUTH" ] && [ "$archived" = basic ] && [ "$(cat "$secrets/auth" 2>/dev/null)" != basic ]; then
@@ -117,9 +117,10 @@ restore() {
   steadily swap_databases || fail "The database could not be replaced: run the same \`make restore\` again."
   say "restore 3 of 4: the artifacts"
   # Mounted and not piped: boto3 seeks in what it uploads.
-  chmod 644 "$folder/bucket.tar"
-  label_for_containers "$folder/bucket.tar"
-  in_container bucket >/dev/null && MANASIGHT_BACKUP=$folder/bucket.tar in_container bucket bucket load >/dev/null 2>"$folder/errors" ||
+  chmod 755 "$folder/work"
+  chmod 644 "$folder/work/bucket.tar"
+  label_for_containers "$folder/work"
+  in_container bucket >/dev/null && MANASIGHT_WORK=$folder/work in_container bucket restore load >/dev/null 2>"$folder/errors" ||
     { cat "$folder/errors" >&2; fail "$advice"; }
   progress=
   count=$(sed -n 's/^\([0-9]*\) objects$/\1/p' "$folder/errors")
@@ -136,7 +137,7 @@ still_loading() { echo "still loading"; }
 load_database() {
   sql -c "DROP DATABASE IF EXISTS restored WITH (FORCE)" -c "CREATE DATABASE restored OWNER mlflow" \
     -c "REVOKE CONNECT ON DATABASE restored FROM PUBLIC" &&
-    docker compose exec -T postgres pg_restore -U postgres --role=mlflow --no-owner --exit-on-error -d restored <"$folder/database.dump"
+    docker compose exec -T postgres pg_restore -U postgres --role=mlflow --no-owner --exit-on-error -d restored <"$folder/work/database.dump"
 }
 
 # At no moment is there none: the two change their names in one transaction.

@@ -12,8 +12,9 @@ RUN --mount=type=cache,target=/root/.cache/uv \
     && touch -d @0 /opt
 
 FROM --platform=$BUILDPLATFORM tools AS code
-COPY LICENSE docker/mlflow/*.py /out/opt/manasight/
-# MLflow finds artifacts.py as a plugin by this.
+COPY LICENSE /out/opt/manasight/
+COPY docker/mlflow/manasight_mlflow/*.py /out/opt/manasight/manasight_mlflow/
+# MLflow finds its artifacts module as a plugin by this.
 COPY docker/mlflow/manasight_mlflow-0.dist-info /out/opt/manasight/manasight_mlflow-0.dist-info
 # A new volume that is mounted here first belongs to the image's user: compose.yaml and its object store rely on it.
 RUN mkdir /out/data \
@@ -33,7 +34,7 @@ ENV PYTHONPATH=/opt/manasight:/opt/site-packages \
     AWS_REQUEST_CHECKSUM_CALCULATION=when_required \
     AWS_RESPONSE_CHECKSUM_VALIDATION=when_required
 EXPOSE 5000
-ENTRYPOINT ["python3", "/opt/manasight/server.py"]
+ENTRYPOINT ["python3", "-m", "manasight_mlflow"]
 CMD ["server"]
 HEALTHCHECK --interval=15s --timeout=10s --start-period=180s --start-interval=1s --retries=5 \
     CMD ["python3", "-S", "-c", "import http.client as h; c = h.HTTPConnection('localhost', 5000, timeout=9); c.request('GET', '/health'); raise SystemExit(c.getresponse().status != 200)"]

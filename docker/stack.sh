@@ -110,8 +110,8 @@ up() {
   check_database "${project}_database"
   check_ports
   read_secrets
-  chmod go+r docker/mlflow/database.sql  # PostgreSQL's user reads it where it is
-  label_for_containers docker/mlflow/database.sql
+  chmod go+r k8s/base/database.sql  # PostgreSQL's user reads it where it is
+  label_for_containers k8s/base/database.sql
   advice="Nothing was started; what was built so far is kept: run \`make up\` again."
   prepare_images app mlflow
   remember_state

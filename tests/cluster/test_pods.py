@@ -30,12 +30,12 @@ def stores(system: Cluster) -> Cluster:
 def test_of_several_new_servers_one_migrates(stores):
     pods = [stores.prepare("Deployment/mlflow", f"mlflow-{number}") for number in range(3)]
     bucket, migrate = pods[0].pod.spec["initContainers"]
-    assert "bucket mlflow is there" in pods[0].run(bucket)
+    assert "bucket mlflow exists" in pods[0].run(bucket)
     names = [pod.launch(migrate) for pod in pods]
     assert [docker("wait", name) for name in names] == ["0", "0", "0"]
     logs = "\n".join(docker("logs", name) for name in names)
-    assert len(re.findall("^schema of nothing → ", logs, re.MULTILINE)) == 1, logs
-    assert len(re.findall("^schema .*, as it was$", logs, re.MULTILINE)) == 2, logs
+    assert len(re.findall("^schema none → ", logs, re.MULTILINE)) == 1, logs
+    assert len(re.findall("^schema .*, unchanged$", logs, re.MULTILINE)) == 2, logs
 
 
 @pytest.fixture(scope="module")
@@ -90,11 +90,11 @@ def test_backup_garbage_collection_and_restore(system, servers):
 
     collected = system.prepare("CronJob/gc", job="gc-1")
     container = collected.pod.spec["containers"][0]
-    assert container["command"][-1] == "30d"
+    assert container["args"][-1] == "30d"
     collected.run(container)  # nothing is that old
     search = '{"max_results": 10, "view_type": "DELETED_ONLY"}'
     assert ask(mlflow, "search", search)["experiments"]
-    collected.run(container | {"command": [*container["command"][:-1], "0d"]})
+    collected.run(container | {"args": ["gc", "0d"]})
     assert not ask(mlflow, "search", search).get("experiments")
 
     status, seconds = mlflow.stop()["mlflow"]

@@ -48,6 +48,8 @@ class Stack:
         shutil.copytree(ROOT / "docker", folder / "docker")
         shutil.copytree(ROOT / "trainer/experiments", folder / "trainer/experiments")
         shutil.copy(ROOT / "compose.yaml", folder)
+        (folder / "k8s/base").mkdir(parents=True)
+        shutil.copy(ROOT / "k8s/base/database.sql", folder / "k8s/base")
         self.programs = folder / "bin"
         self.programs.mkdir()
 

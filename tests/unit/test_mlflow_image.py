@@ -1,7 +1,6 @@
 """What the MLflow image's entry point does, run as the image runs it."""
 
 import errno
-import importlib
 import os
 import shutil
 import socket
@@ -16,6 +15,8 @@ from pathlib import Path
 
 import pytest
 import requests
+from manasight_mlflow import archive, bucket, database, server
+from manasight_mlflow.settings import SettingError
 from s3_server import KEYS, free_ports, s3_server
 
 ROOT = Path(__file__).parents[2]
@@ -23,16 +24,16 @@ FOLDER = ROOT / "docker" / "mlflow"
 STORE = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "MLFLOW_S3_ENDPOINT_URL": "http://127.0.0.1:9"}
 # The entry point, with a shorter wait or another port.
 PROGRAM = (
-    "import sys; sys.path.insert(0, {folder!r}); import server, waiting; {patch}; sys.exit(server.main(sys.argv[1:]))"
+    "import sys; from manasight_mlflow import server, waiting; from manasight_mlflow.__main__ import main; "
+    "{patch}; sys.exit(main(sys.argv[1:]))"
 )
 
 
 def start(*arguments: str, patch: str = "pass", **settings: str) -> subprocess.Popen:
     """The entry point as a process of its own; both streams are read as text."""
-    program = PROGRAM.format(folder=str(FOLDER), patch=patch)
     return subprocess.Popen(
-        [sys.executable, "-c", program, *arguments],
-        env=os.environ | settings,
+        [sys.executable, "-c", PROGRAM.format(patch=patch), *arguments],
+        env=os.environ | {"PYTHONPATH": str(FOLDER)} | settings,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -42,8 +43,9 @@ def start(*arguments: str, patch: str = "pass", **settings: str) -> subprocess.P
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["bucket", "save"], "bucket: save of 'mlflow' at http://127.0.0.1:9 failed: Could not connect"),
-        (["bucket", "burn"], "bucket: there is no action 'burn'"),
+        (["bucket", "create"], "bucket: create of 'mlflow' at http://127.0.0.1:9 failed: Could not connect"),
+        (["bucket", "burn"], "there is no command 'bucket burn'"),
+        (["backup", "write", "-"], "database.dump is missing"),
         (["server"], "MANASIGHT_DATABASE must be an address"),
     ],
 )
@@ -63,7 +65,7 @@ def test_bucket_waits_for_a_store_that_starts_late(tmp_path):
     with s3_server(tmp_path, port):
         said, _ = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert said == "bucket artifacts is there\n"
+    assert said == "bucket artifacts exists\n"
 
 
 def test_bucket_gives_up_in_time_and_shows_progress():
@@ -74,7 +76,7 @@ def test_bucket_gives_up_in_time_and_shows_progress():
     assert process.returncode == 1
     assert len(progress) >= 2
     assert all("of at most 3 s): Could not connect" in line for line in progress)
-    assert last.startswith("bucket: create of 'mlflow' at http://127.0.0.1:9 failed: Could not connect")
+    assert last.startswith("mlflow image: bucket: create of 'mlflow' at http://127.0.0.1:9 failed: Could not connect")
 
 
 def test_a_refused_key_is_not_waited_for(tmp_path):
@@ -148,17 +150,8 @@ def test_the_server_answers_on_both_address_families(tmp_path, new_database):
         process.communicate(timeout=30)
 
 
-@pytest.fixture
-def server(monkeypatch):
-    """The entry point's module."""
-    monkeypatch.syspath_prepend(FOLDER)
-    yield importlib.import_module("server")
-    for name in ("server", "waiting"):
-        sys.modules.pop(name, None)
-
-
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_uvicorn_answers_on_both_address_families_with_any_number_of_workers(server, tmp_path, workers):
+def test_uvicorn_answers_on_both_address_families_with_any_number_of_workers(tmp_path, workers):
     (port,) = free_ports(1)
     (tmp_path / "small.py").write_text(
         "async def app(scope, receive, send):\n"
@@ -182,7 +175,7 @@ def test_uvicorn_answers_on_both_address_families_with_any_number_of_workers(ser
         process.wait(30)
 
 
-def test_a_host_without_ipv6_listens_on_ipv4(server, monkeypatch):
+def test_a_host_without_ipv6_listens_on_ipv4(monkeypatch):
     class WithoutIpv6(socket.socket):
         def __init__(self, family=-1, *arguments):
             if family == socket.AF_INET6:
@@ -191,3 +184,57 @@ def test_a_host_without_ipv6_listens_on_ipv4(server, monkeypatch):
 
     monkeypatch.setattr(socket, "socket", WithoutIpv6)
     assert [server.listen_address(workers) for workers in ("1", "2")] == ["0.0.0.0", "0.0.0.0"]
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """/backups and /work of a pod whose database answers."""
+    monkeypatch.setattr(database, "connect", lambda: socket.socket())
+    for name in ("BACKUPS", "WORK"):
+        monkeypatch.setattr(archive, name, tmp_path / name.lower())
+        (tmp_path / name.lower()).mkdir()
+    return archive.BACKUPS, archive.WORK
+
+
+def test_a_backup_is_restored_as_a_whole_or_refused(folders, tmp_path, monkeypatch):
+    backups, work = folders
+    with s3_server(tmp_path / "store") as environment:
+        for name, value in {**environment, "MLFLOW_S3_ENDPOINT_URL": environment["AWS_ENDPOINT_URL"]}.items():
+            monkeypatch.setenv(name, value)
+        bucket.create()
+        client = bucket.connect()
+        client.put_object(Bucket="mlflow", Key="1/model.onnx", Body=b"model")
+        (work / "database.dump").write_bytes(b"rows")
+        archive.write(str(backups))
+        assert not list(work.iterdir())
+
+        client.put_object(Bucket="mlflow", Key="2/later", Body=b"later")
+        client.delete_object(Bucket="mlflow", Key="1/model.onnx")
+        archive.unpack("newest")
+        bucket.load(work / "bucket.tar")
+
+        assert (work / "database.dump").read_bytes() == b"rows"
+        assert bucket.keys(client, "mlflow") == ["1/model.onnx"]
+        (path,) = backups.iterdir()
+        path.write_bytes(path.read_bytes().replace(b"rows", b"cols"))
+        with pytest.raises(SettingError, match="its checksums do not match; nothing was changed"):
+            archive.unpack(path.name)
+        with pytest.raises(SettingError, match="there is no backup"):
+            archive.unpack("other.tar")
+
+
+def test_a_backup_makes_room_first_and_keeps_the_newest(folders, monkeypatch):
+    backups, work = folders
+    monkeypatch.setattr(bucket, "wait", lambda: None)
+    for days in (1, 8, 9):
+        made = backups / f"manasight-{days}.tar"
+        made.touch()
+        os.utime(made, (0, time.time() - days * 86_400))
+        (backups / f".manasight-{days}.tar").touch()
+        (work / f"left-{days}").touch()
+
+    archive.prepare("7")
+
+    # By name 9 is the newest, whatever its age.
+    assert sorted(path.name for path in backups.iterdir()) == ["manasight-1.tar", "manasight-9.tar"]
+    assert not list(work.iterdir())

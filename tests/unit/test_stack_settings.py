@@ -145,4 +145,4 @@ def test_files_that_containers_read_are_labeled_under_selinux(stack, tmp_path):
     stack("up", answers={"info --format {{.SecurityOptions}}": "echo '[name=seccomp name=selinux]'"})
     labeled = (tmp_path / "labeled").read_text()
     assert "container_file_t .secrets/manasight" in labeled
-    assert "container_file_t docker/mlflow/database.sql" in labeled
+    assert "container_file_t k8s/base/database.sql" in labeled
