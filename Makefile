@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .NOTPARALLEL:
 
 include docker/docker.mk
-include .github/release/release.mk
+include release/release.mk
 include k8s/k8s.mk
 
 .PHONY: help install demo demo-model ports test fuzz lint format lock clean chromium
@@ -47,12 +47,12 @@ chromium: .venv/installed
 	@tests/browser/chromium.sh
 
 test: .venv/installed chromium ## run the tests
-	$(BIN)/pytest tests/unit tests/k8s tests/browser -n 2 --dist loadscope --no-loadscope-reorder --durations 15
+	$(BIN)/pytest tests/unit tests/k8s tests/release tests/browser -n 2 --dist loadscope --no-loadscope-reorder --durations 15
 
 fuzz: .venv/installed ## send random files to the readers for about five minutes
 	MANASIGHT_FUZZ_EXAMPLES=$(or $(EXAMPLES),10000) $(BIN)/pytest tests/unit/test_app_fuzz.py -k "mutated or random"
 
-lint: .venv/installed version-check workflows lint-docker ## check style, calls, versions, workflows, Dockerfiles and scripts
+lint: .venv/installed versions workflows lint-docker ## check style, calls, versions, workflows, Dockerfiles and scripts
 	$(BIN)/ty check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

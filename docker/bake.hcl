@@ -47,6 +47,8 @@ variable "COMPRESSION" { default = "gzip" }
 variable "PUSH" { default = "false" }
 
 group "default" { targets = ["app", "trainer", "mlflow"] }
+// What is published: workflows read this list for their matrices (`make targets`).
+group "published" { targets = ["app", "mlflow", "trainer", "trainer-cuda"] }
 
 // One scope per target and platform: targets that share one overwrite each other's cache.
 function "cache" {

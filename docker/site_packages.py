@@ -9,6 +9,7 @@ import py_compile
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from email.parser import HeaderParser
 from pathlib import Path
@@ -93,22 +94,32 @@ def stamp(out: Path, locks: list[Path]) -> None:
         os.utime(path, (seconds, seconds), follow_symlinks=False)
 
 
+def headers(root: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and first 20 bytes of every file below a folder; `-`: of a tar archive on standard input."""
+    if root == Path("-"):
+        with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as archive:
+            for member in archive:
+                if member.isfile():
+                    yield member.name, archive.extractfile(member).read(20)
+        return
+    for path in root.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            with path.open("rb") as file:
+                yield str(path.relative_to(root)), file.read(20)
+
+
 def check_elf(root: Path, arch: str) -> int:
-    """Count the ELF files below `root`.
+    """Count the ELF files of `headers`.
 
     Raises:
         RefusedError: if one of them is for another machine, or there is none at all.
     """
     wrong, found = [], 0
-    for path in root.rglob("*"):
-        if path.is_symlink() or not path.is_file():
-            continue
-        with path.open("rb") as file:
-            header = file.read(20)
-        if header[:4] == b"\x7fELF":
+    for name, header in headers(root):
+        if header[:4] == b"\x7fELF" and len(header) == 20:
             found += 1
             if int.from_bytes(header[18:20], "little") != ELF_MACHINES[arch]:
-                wrong.append(str(path.relative_to(root)))
+                wrong.append(name)
     if wrong:
         raise RefusedError(f"{len(wrong)} files are not for {arch}: {', '.join(sorted(wrong)[:5])}")
     if not found:
@@ -185,7 +196,7 @@ def main(argv: list[str] | None = None) -> int:
             print("CUDA's packages are allowed in this image: its torch is not from a CPU index", file=sys.stderr)
         else:
             check_no_nvidia(args.out)
-    except (RefusedError, subprocess.CalledProcessError) as error:
+    except (RefusedError, subprocess.CalledProcessError, tarfile.ReadError) as error:
         print(f"site_packages: {error}", file=sys.stderr)
         return 1
     print(f"{packages} packages with a licence, {compiled} compiled files, all for {args.arch}")

@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "manasight-test"
 VERSION = subprocess.run(
-    [sys.executable, ROOT / ".github/release/version.py", "show"], capture_output=True, text=True, check=True
+    [sys.executable, ROOT / "release/tags.py", "version"], capture_output=True, text=True, check=True
 ).stdout.strip()
 
 

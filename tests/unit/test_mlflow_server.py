@@ -3,9 +3,9 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+import smoke
 from private_ca import answering, make_certificates
 
 from app.registry import Registry, RegistryError
@@ -135,9 +135,6 @@ def test_this_machine_is_never_reached_through_a_proxy(code):
 
 
 def test_the_release_asks_containers_of_this_machine_without_a_proxy(monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[2] / ".github/release")
-    import smoke
-
     with answering() as (proxy, trapped), answering() as (uri, asked):
         monkeypatch.setenv("http_proxy", proxy)
         smoke.wait_for(uri, 5)

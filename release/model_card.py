@@ -23,7 +23,7 @@ from trainer.tracking.mlflow import connect
 from trainer.tracking.registry import find_champion
 from trainer.tracking.runs import run_folder
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 def publish(bar: float, options: str, template: Path, out: Path) -> None:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One step of publishing. A tag is the last thing that an image gets: what dies on the way leaves none, and can be run again.
+# One step of publishing. An image gets its tags last: a run that dies on the way leaves none and can be repeated.
 #   publish.sh build TARGET PLATFORM   build and push by digest, with no tag
 #   publish.sh smoke TARGET PLATFORM   run that digest on this machine
 #   publish.sh join TARGET             one image of both platforms, as :sha-REVISION-RUN; refused before both have run
@@ -9,8 +9,7 @@
 #   publish.sh tag REF                 the tags of a git reference, for every joined target, in both registries
 # REGISTRY, NAMESPACE and COPY_TO say where; DIST holds what steps tell each other (default: dist).
 set -euo pipefail
-cd "$(dirname "$0")/../.."
-release=.github/release
+cd "$(dirname "$0")/.."
 export REGISTRY=${REGISTRY:-ghcr.io} NAMESPACE=${NAMESPACE:-manasight}
 DIST=${DIST:-dist}
 REVISION=${REVISION:-$(git rev-parse HEAD)}
@@ -27,7 +26,7 @@ name() { echo "$REGISTRY/$NAMESPACE/$1"; }
 file() { echo "$DIST/$1-${2#linux/}.$3"; }
 digest_of() { docker buildx imagetools inspect --raw "$1" | python3 -c 'import hashlib, sys; print("sha256:" + hashlib.sha256(sys.stdin.buffer.read()).hexdigest())'; }
 joined() { cat "$DIST/$1.digest" 2>/dev/null || fail "'$1' is not joined yet"; }
-# Gives an image another name; the digest must stay what it was.
+# Gives an image another name; the digest must not change.
 retag() { # FROM@DIGEST TO
   docker buildx imagetools create --progress=quiet --tag "$2" "$1" >/dev/null
   [ "$(digest_of "$2")" = "${1#*@}" ] || fail "$2 is not ${1#*@}"
@@ -35,7 +34,7 @@ retag() { # FROM@DIGEST TO
 
 build() {
   local target=$1 platform=$2 metadata to
-  # What lies there of another commit would be joined with this one.
+  # Left by another commit, it would be joined with this one.
   if [ "$(cat "$DIST/revision" 2>/dev/null)" != "$REVISION" ]; then
     rm -f "$DIST"/*.{built,smoked,digest,metadata.json,spdx.json}
     echo "$REVISION" >"$DIST/revision"
@@ -60,7 +59,7 @@ smoke() {
   built=$(file "$1" "$2" built) smoked=$(file "$1" "$2" smoked)
   [ -s "$built" ] || fail "'$1' was not built for $2"
   docker pull --quiet --platform "$2" "$(name "$1")@$(cat "$built")" >/dev/null
-  python3 "$release/smoke.py" "$1" "$(name "$1")@$(cat "$built")" "$2" ${SMOKE_SECONDS:+--seconds "$SMOKE_SECONDS"}
+  python3 release/smoke.py "$1" "$(name "$1")@$(cat "$built")" "$2" ${SMOKE_SECONDS:+--seconds "$SMOKE_SECONDS"}
   cp "$built" "$smoked.new" && mv "$smoked.new" "$smoked"
 }
 
@@ -115,10 +114,10 @@ verify() {
 
 tag() {
   local tags targets=() target tag place edge
-  tags=$(python3 "$release/version.py" tags "$1")
+  tags=$(python3 release/tags.py tags "$1")
   for target in "$DIST"/*.digest; do targets+=("$(basename "$target" .digest)"); done
   [ -s "$DIST/${targets[0]}.digest" ] || fail "nothing is joined in '$DIST'"
-  # A release's own number never moves. Built anew, the same commit may have another digest: its bases have moved on.
+  # A release's number never moves. Built again, the same commit may have another digest: its bases have changed.
   case $1 in
     refs/tags/*)
       for target in "${targets[@]}"; do
@@ -128,13 +127,13 @@ tag() {
             || fail "$tag is another image already, and a release's number never moves: release a new version"
         done
       done ;;
-    # An old run that is run again does not take `edge` back.
+    # A repeated old run does not take `edge` back.
     refs/heads/main)
       for target in "${targets[@]}"; do
         edge=$(docker buildx imagetools inspect --format \
           '{{ index (index .Image "linux/amd64").Config.Labels "org.opencontainers.image.revision" }}' "$(name "$target"):edge" 2>/dev/null) || continue
         if [ "$edge" != "$REVISION" ] && git merge-base --is-ancestor "$REVISION" "$edge" 2>/dev/null; then
-          echo "'edge' stays: it is of a newer commit, $edge"
+          echo "'edge' stays at a newer commit, $edge"
           return
         fi
       done ;;

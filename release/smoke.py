@@ -2,7 +2,7 @@
 
     python3 smoke.py app|trainer|trainer-cuda|mlflow IMAGE linux/amd64|linux/arm64 [--seconds 120]
 
-`--record` writes anew the stored prediction that app and trainer are compared with, from an app image. Uses only the
+`--record` replaces the stored prediction that app and trainer are compared with by an app image's. Uses only the
 standard library and Docker.
 """
 
@@ -13,7 +13,6 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 import urllib.error
@@ -22,7 +21,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from version import ROOT, VersionError, check
+from tags import ROOT, version
 
 # The container is on this machine: no proxy of the environment is on the way.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -31,8 +30,6 @@ DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 STORED = ROOT / (os.environ.get("MODEL") or "models/starter") / "prediction.json"
 # Platforms compute float32 in another order; they agree to 1e-4, and another model or another resize does not.
 TOLERANCE = 1e-3
-# The machine in an ELF header (elf.h, EM_*).
-ELF_MACHINES = {"linux/amd64": 62, "linux/arm64": 183}
 
 
 class SmokeError(Exception):
@@ -54,47 +51,36 @@ def docker(*command: str, seconds: float = 120) -> str:
     return done.stdout
 
 
-def check_machine_code(image: str, platform: str) -> int:
-    """How many ELF files the image holds; all must be for its platform.
+def check_machine_code(image: str, platform: str) -> str:
+    """What the build's own check says about the image's files: all machine code must be for its platform.
 
     Raises:
-        SmokeError: naming the first that is not, or if there is none.
+        SmokeError: naming files that are not, or if there are none.
     """
     name = f"manasight-smoke-{uuid.uuid4().hex[:8]}"
     docker("create", "--platform", platform, "--name", name, image, seconds=600)
-    count = 0
+    check = [sys.executable, ROOT / "docker/site_packages.py", "check-elf", "-", "--arch", platform.partition("/")[2]]
     try:
-        with (
-            subprocess.Popen(["docker", "export", name], stdout=subprocess.PIPE) as export,
-            tarfile.open(fileobj=export.stdout, mode="r|") as files,
-        ):
-            for member in files:
-                header = files.extractfile(member).read(20) if member.isfile() else b""
-                if header[:4] != b"\x7fELF" or len(header) < 20:
-                    continue
-                machine = int.from_bytes(header[18:20], "little")
-                if machine != ELF_MACHINES[platform]:
-                    raise SmokeError(f"'{member.name}' is machine code of another platform (ELF machine {machine})")
-                count += 1
-    except tarfile.ReadError as error:
-        raise SmokeError("the engine could not export the image's files") from error
+        with subprocess.Popen(["docker", "export", name], stdout=subprocess.PIPE) as export:
+            done = subprocess.run(check, stdin=export.stdout, capture_output=True, text=True, check=False)
+            export.stdout.close()
     finally:
         docker("rm", "--force", name, seconds=600)
-    if not count:
-        raise SmokeError("the image holds no machine code at all")
-    return count
+    if done.returncode:
+        raise SmokeError(done.stderr.strip())
+    return done.stdout.strip()
 
 
-def check_labels(image: str, version: str) -> None:
-    """The image must say that it is this version.
+def check_labels(image: str) -> None:
+    """The image must say that it is the tree's version.
 
     Raises:
         SmokeError: if it says something else.
     """
     labels = json.loads(docker("image", "inspect", image, "--format", "{{json .Config.Labels}}")) or {}
     said = labels.get("org.opencontainers.image.version")
-    if said != version:
-        raise SmokeError(f"the image's label says version {said}, the tree is {version}")
+    if said != version():
+        raise SmokeError(f"the image's label says version {said}, the tree is {version()}")
 
 
 @contextlib.contextmanager
@@ -179,8 +165,8 @@ def smoke_trainer(image: str, platform: str, seconds: float) -> str:
     said = docker(
         "run", "--rm", "--platform", platform, "--network", "none", image, "--version", seconds=seconds
     ).strip()
-    if said != check():
-        raise SmokeError(f"`manasight --version` says {said}, the tree is {check()}")
+    if said != version():
+        raise SmokeError(f"`manasight --version` says {said}, the tree is {version()}")
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o777)
         options = ["--rm", "--platform", platform, "--network", "none"]
@@ -194,13 +180,13 @@ def smoke_trainer(image: str, platform: str, seconds: float) -> str:
 
 
 def smoke_mlflow(image: str, platform: str, seconds: float) -> str:
-    """A server on SQLite that makes an experiment."""
+    """A server on SQLite that creates an experiment."""
     server = ["-m", "mlflow", "server", "--host", "0.0.0.0", "--port", "5000", "--workers", "1"]  # noqa: S104
     server += ["--backend-store-uri", "sqlite:////tmp/mlflow.db", "--artifacts-destination", "/tmp/artifacts"]  # noqa: S108
     with running(image, platform, 5000, *server, entrypoint="python3") as address:
         took = wait_for(f"{address}/health", seconds)
         made = post(f"{address}/api/2.0/mlflow/experiments/create", b'{"name": "smoke"}', "application/json", seconds)
-    return f"healthy in {took:.1f} s, made experiment {made['experiment_id']}"
+    return f"healthy in {took:.1f} s, created experiment {made['experiment_id']}"
 
 
 SMOKE: dict[str, Callable[[str, str, float], str]] = {
@@ -212,13 +198,13 @@ SMOKE: dict[str, Callable[[str, str, float], str]] = {
 
 
 def main() -> None:
-    """Try an image; what is wrong is one sentence and status 1."""
+    """Test an image; what is wrong is one sentence and status 1."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", choices=SMOKE)
     parser.add_argument("image")
-    parser.add_argument("platform", choices=ELF_MACHINES)
+    parser.add_argument("platform", choices=("linux/amd64", "linux/arm64"))
     parser.add_argument("--seconds", type=float, default=120, help="limit of each step; give more under emulation")
-    parser.add_argument("--record", action="store_true", help="write the stored prediction anew")
+    parser.add_argument("--record", action="store_true", help="replace the stored prediction")
     options = parser.parse_args()
     try:
         if options.record:
@@ -226,11 +212,11 @@ def main() -> None:
             stored = json.loads(STORED.read_text()) | {"probabilities": probabilities}
             STORED.write_text(json.dumps(stored, indent=2) + "\n")
             return
-        count = check_machine_code(options.image, options.platform)
-        check_labels(options.image, check())
+        machine = check_machine_code(options.image, options.platform)
+        check_labels(options.image)
         said = SMOKE[options.target](options.image, options.platform, options.seconds)
-        print(f"{options.target} {options.platform}: {count} files of its machine code; {said}")
-    except (SmokeError, VersionError, OSError) as error:
+        print(f"{options.target} {options.platform}: {machine}; {said}")
+    except (SmokeError, OSError) as error:
         sys.exit(f"smoke: {options.target} {options.platform}: {error}")
 
 

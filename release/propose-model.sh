@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Proposes the model in models/published: a release that holds the file, and a pull request with its card and checksum.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/.."
 folder=models/published
 fail() { echo "propose-model: $*" >&2; exit 1; }
 : "${GH_TOKEN:?a token}"

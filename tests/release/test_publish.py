@@ -46,7 +46,7 @@ def step(tmp_path):
     place |= {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "REGISTRY_FOLDER": str(tmp_path / "registry")}
 
     def run(*words, revision="first", **more):
-        command = [ROOT / ".github/release/publish.sh", *words]
+        command = [ROOT / "release/publish.sh", *words]
         env = (
             {name: value for name, value in os.environ.items() if name != "COPY_TO"}
             | place

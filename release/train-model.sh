@@ -2,7 +2,7 @@
 # Trains a model on real cards and leaves it, if it reaches the bar, in models/published: model.onnx, its card, and the
 # prediction that images are compared with. QUERY: options of `manasight data scryfall`; BAR: macro F1 to reach.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/.."
 bin=.venv/bin
 out=models/published
 export MANASIGHT_HOME=${MANASIGHT_HOME:-.manasight/train-model}
@@ -20,4 +20,4 @@ mkdir -p "$MANASIGHT_HOME"
 echo "$QUERY" >"$MANASIGHT_HOME/query"
 [ -d "$splits" ] || { "$bin/manasight" data scryfall "$cards" "${query[@]}"; "$bin/manasight" data split "$cards" "$splits"; }
 "$bin/manasight" experiments --data "$splits" --baseline cards/baseline.yaml
-"$bin/python" .github/release/model_card.py -- "$BAR" "$QUERY" cards/model_card.md "$out"
+"$bin/python" release/model_card.py -- "$BAR" "$QUERY" cards/model_card.md "$out"
