@@ -1,8 +1,10 @@
 # The stack in containers: the targets of docker/stack.sh with their settings. Included by the Makefile.
 
-# Images made by `make airgap` on this machine, if there are any. They are in the engine, which all users of the machine share.
+# Images made by `make airgap` on this machine, if there are any: the engine is shared by all users of the machine.
 AIRGAP_STATE ?= /var/lib/manasight
 -include $(AIRGAP_STATE)/images.env
+# Machines that were prepared when the folder was below docker/.
+COMPOSE_FILE := $(subst docker/airgap/,tests/airgap/,$(value COMPOSE_FILE))
 
 # Ports of `make up` and `make demo`. To the stack only those that were given: .env may have others.
 ifneq ($(PORT),)
@@ -60,14 +62,14 @@ images: ## build app, trainer and mlflow for amd64 and arm64
 push: ## build for both platforms and push to REGISTRY/NAMESPACE
 	@PUSH=true docker/images.sh $(TARGETS)
 
-airgap: ## make base and service images from Debian packages, where no registry answers
-	@docker/airgap/engine.sh && docker/airgap/bases.sh
+airgap: # base and service images from Debian packages, for tests where no registry answers
+	@tests/airgap/engine.sh && tests/airgap/bases.sh
 
 test-stack: .venv/installed chromium ## run the tests of images and stack, on a stack of their own; on Debian this installs a Docker Engine if there is none
 	@echo "test-stack 1/4: a Docker Engine"
-	@docker/airgap/engine.sh
+	@tests/airgap/engine.sh
 	@echo "test-stack 2/4: base and service images"
-	@docker/airgap/bases.sh --if-needed
+	@tests/airgap/bases.sh --if-needed
 	@echo "test-stack 3/4: the tests; the first builds take minutes"
 	$(BIN)/pytest tests/stack --timeout 900 --durations 5
 	@echo "test-stack 4/4: faults under load, in short; \`make chaos\` is the long form"

@@ -36,14 +36,14 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 build() { docker buildx bake -f docker/bake.hcl ${NO_CACHE:+--no-cache} "$@"; }
 if [ -t 2 ]; then
-  build "$@" || fail "The build failed; see above. Where no registry answers, \`make airgap\` makes the base images; where PyTorch's own index
-does not, TORCH_INDEX=default IMAGENET=none take torch from the default one; \`docker system prune\` makes room on Docker's disk."
+  build "$@" || fail "The build failed; see above. Every base image can be replaced (PYTHON_IMAGE, UV_IMAGE); where PyTorch's own index
+does not answer, TORCH_INDEX=default IMAGENET=none take torch from the default one; \`docker system prune\` makes room on Docker's disk."
 elif ! progress "build" "$log" build --progress=plain "$@"; then
   tail -n 40 "$log" >&2
   ! grep -q 'ERROR.*pytorch.org' "$log" ||
     fail "PyTorch's own index could not be reached; TORCH_INDEX=default IMAGENET=none take torch from the default one"
   if grep -qE 'no such host|i/o timeout|connection refused|failed to resolve source metadata' "$log"; then
-    fail "a base image or package could not be fetched; where no registry answers, \`make airgap\` makes them"
+    fail "a base image or package could not be fetched; docs/containers.md says how to replace each by another source"
   fi
   ! grep -q 'no space left on device' "$log" || fail "Docker's disk is full: \`docker system prune\` makes room; CUDA's torch takes 25 GB to build."
   fail "the build failed; see above"

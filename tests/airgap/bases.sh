@@ -141,7 +141,7 @@ done
 make_image() {
   echo "airgap: $2 ($3)"
   progress "airgap: $2" "$cache/build.log" nice docker buildx build --progress=plain --provenance=false --platform "$platforms" \
-    --build-arg PG_MAJOR="$pg_major" --build-context scripts=docker/airgap -f docker/airgap/Dockerfile --target "$1" -t "$2" --load "$cache" ||
+    --build-arg PG_MAJOR="$pg_major" --build-context scripts=tests/airgap -f tests/airgap/Dockerfile --target "$1" -t "$2" --load "$cache" ||
     { tail -n 20 "$cache/build.log" >&2; fail "$2 could not be built; the log is $cache/build.log"; }
 }
 make_image python "$python" "Debian's Python 3.13"
@@ -155,12 +155,12 @@ python3 -c 'import urllib.request; urllib.request.urlopen("https://download.pyto
   torch=$'TORCH_INDEX ?= default\nIMAGENET ?= none'
 
 (umask 022 && cat >"$state/images.env.part" && mv "$state/images.env.part" "$state/images.env") <<EOT
-# Images that docker/airgap/bases.sh made on this machine, used instead of published ones.
+# Images that tests/airgap/bases.sh made on this machine, used instead of published ones.
 PYTHON_IMAGE=$python
 UV_IMAGE=$uv
 POSTGRES_IMAGE=$postgres
 MINIO_IMAGE=$minio
-COMPOSE_FILE=compose.yaml:docker/airgap/compose.yaml
+COMPOSE_FILE=compose.yaml:tests/airgap/compose.yaml
 SBOM=false
 $torch
 EOT
