@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "trainer.commands.experiments:main",
         "train frozen, finetune and scratch; promote the best",
     ),
+    "worker": ("trainer.commands.worker:main", "train as one worker of a Kubernetes Indexed Job"),
     "evaluate": ("trainer.commands.evaluate:evaluate", "measure a trained run on its test split"),
     "export": ("trainer.commands.export:export", "write model.onnx, check it against torch, register it"),
     "promote": ("trainer.commands.promote:promote", "make a registered model the champion if it is the better one"),

@@ -116,8 +116,7 @@ def test_a_run_of_two_processes_goes_on_in_one(home, data, find_port):
 
 def worker(index: int, data: Path, port: int) -> subprocess.Popen:
     """One of two workers as Kubernetes starts them; either may be rank 0, which prints."""
-    script = Path(__file__).parents[2] / "k8s" / "components" / "distributed-training" / "worker.py"
-    launcher = [sys.executable, script, "--nnodes=2", "--nproc-per-node=1", "--max-restarts=10"]
+    launcher = [sys.executable, "-m", "trainer.cli", "worker", "--nnodes=2", "--nproc-per-node=1", "--max-restarts=10"]
     meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=test"]
     meeting += ["--rdzv-conf=join_timeout=3600", "--local-addr=127.0.0.1"]
     command = [*launcher, *meeting, "-m", "trainer.cli", *FIT, f"--data.root={data}", "--trainer.max_epochs=3"]
@@ -138,7 +137,7 @@ def test_a_worker_in_a_pod_ends_with_the_status_that_its_job_reads(home, data, f
 
     port = find_port()
     second = worker(1, data, port)
-    until(f"waits for the first worker at 127.0.0.1:{port}")
+    until(f"waiting for the first worker at 127.0.0.1:{port}")
     second.send_signal(signal.SIGTERM)
     assert second.wait(60) == 75, logs()
 

@@ -1,0 +1,100 @@
+"""`manasight worker`: a worker of an Indexed Job, torchrun with exit statuses that the Job understands.
+
+Called as torchrun is: `manasight worker --nnodes=2 … -m trainer.cli fit …`. The Job sets JOB_COMPLETION_INDEX; the
+first one hosts the rendezvous.
+"""
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from torch.distributed import DistError, run
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous import RendezvousError, RendezvousTimeoutError
+from torch.distributed.launcher.api import elastic_launch
+
+from trainer.errors import UserError
+from trainer.stopping import RESUMABLE
+
+# Seconds that the first worker may need to start: its image, its dataset.
+START_SECONDS = 3600
+# Seconds until rank 0 has closed the run and a shared folder shows it.
+CLOSE_SECONDS = 120
+
+
+def main(args: list[str], prog: str = "manasight worker") -> int:
+    """Train with the other workers.
+
+    Returns:
+        0 when the run is finished, `RESUMABLE` if this worker is to be started again.
+
+    Raises:
+        UserError: if the training failed, or the others did not come.
+    """
+    if "JOB_COMPLETION_INDEX" not in os.environ:
+        raise UserError(f"{prog} needs JOB_COMPLETION_INDEX, which Kubernetes sets in the pods of an Indexed Job")
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        return train(args)
+    except ChildFailedError as error:
+        # A trainer that could not reach MLflow at its end exits with this status.
+        if error.get_first_failure()[1].exitcode == RESUMABLE:
+            return RESUMABLE
+        raise UserError(f"the training failed: {error}") from error
+    except RendezvousTimeoutError as error:
+        raise UserError(f"the other workers did not come: {error}") from error
+    except (SignalException, RendezvousError, DistError) as error:
+        print(f"{prog}: to be resumed: {error}", file=sys.stderr)
+        return RESUMABLE
+
+
+def train(words: list[str]) -> int:
+    """Wait for the first worker, then run torchrun with these words; returns an exit status."""
+    first = os.environ["JOB_COMPLETION_INDEX"] == "0"
+    # A worker whose pod is lost after the training would otherwise wait for workers that are done and never return.
+    finished = Path(os.environ["MANASIGHT_HOME"]) / "finished"
+    arguments = run.parse_args(words)
+    if not first:
+        print(f"waiting for the first worker at {arguments.rdzv_endpoint}", flush=True)
+    if not first and not wait(START_SECONDS, lambda: finished.exists() or listens(arguments.rdzv_endpoint)):
+        raise UserError(f"nobody listened at {arguments.rdzv_endpoint} for {START_SECONDS} seconds")
+    if finished.exists():
+        print("the run has finished; there is nothing left to train")
+        return 0
+    # torchrun would look for its own name in DNS, which may not have it yet.
+    arguments.rdzv_conf += f",is_host={first}"
+    config, program, its_words = run.config_from_args(arguments)
+    if 0 in elastic_launch(config, program)(*its_words):  # the rank that tracks the run, in whichever pod it is
+        finished.touch()
+    # If that one failed after its last epoch, it needs the others once more.
+    return 0 if wait(CLOSE_SECONDS, finished.exists) else RESUMABLE
+
+
+def wait(seconds: float, true: Callable[[], bool]) -> bool:
+    """Wait until something is true; False if it did not become so in time."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(1)
+    return True
+
+
+def listens(address: str) -> bool:
+    """Whether somebody takes connections at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def stop(number: int, _: object) -> None:
+    """Leave as torchrun does while it trains: without closing the rendezvous for the others."""
+    raise SignalException("stopped by SIGTERM", signal.Signals(number))
