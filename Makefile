@@ -1,4 +1,4 @@
-# What one types. `make help` lists it; whatever takes more than a few lines lies in a script or in `manasight`.
+# Everyday commands; `make help` lists them. Whatever takes more than a few lines is in a script or in `manasight`.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -8,9 +8,9 @@ PYTHON ?= python3
 STATE := .manasight
 BIN := .venv/bin
 
-# Where it is set, every start of a command would compile all its modules anew: half a minute instead of ten seconds.
+# If it is set, every start of a command compiles all its modules: half a minute instead of ten seconds.
 unexport PYTHONDONTWRITEBYTECODE
-# Steps stand in order: the ports are looked at before minutes of training.
+# Steps run in order: the ports are checked before minutes of training.
 .NOTPARALLEL:
 
 include docker/docker.mk
@@ -57,11 +57,11 @@ lint: .venv/installed versions workflows lint-docker ## check style, calls, vers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: .venv/installed ## mend style
+format: .venv/installed ## fix style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: .venv/installed ## write the lock files anew from pyproject.toml
+lock: .venv/installed ## write the lock files from pyproject.toml
 	@requirements/lock.sh
 
 clean: ## remove .venv, caches and .manasight: all runs and models of this folder; asks first

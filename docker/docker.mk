@@ -41,10 +41,10 @@ logs: ## follow the containers' logs (SERVICE=name: of one)
 ps: ## show the containers, their health and memory
 	@docker/stack.sh ps
 
-down: ## stop the stack; what it knows stays
+down: ## stop the stack; its data stays
 	@docker/stack.sh down
 
-purge: ## stop the stack and delete all it knows; asks first
+purge: ## stop the stack and delete its data; asks first
 	@docker/stack.sh purge
 
 backup: ## write runs, registry and artifacts to one archive (FILE=path)
