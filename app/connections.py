@@ -3,15 +3,15 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
-from ipaddress import IPv6Address, ip_address
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from app.network import Network, network
-from app.patches import plain_address, send_at_once, show_plain_addresses, trust_proxies, use_protocol
+from app.budgets import Parsing
+from app.network import Network, client_of, network
+from app.page_sockets import PageSocket
+from app.patches import send_at_once, show_plain_addresses, trust_proxies, use_protocol
 
 # Seconds for the head of a request, and without a byte of its body.
 HEAD_SECONDS, SILENT_SECONDS = 10.0, 10.0
@@ -22,21 +22,13 @@ STALLED_SECONDS, LINGER_SECONDS = 60.0, 30.0
 # Seconds that a connection may be idle between requests. Proxies keep theirs for a minute to an hour; uvicorn gives up
 # after five, and a request that comes in that moment is a 502.
 IDLE_SECONDS = 3660.0
+# Bytes that are taken apart between two looks at the clock: in one-byte chunks they take a fifth of a second.
+SLICE = 64 * 1024
 # Of the descriptors that this process may open: for files, libraries and requests to MLflow.
 RESERVED_DESCRIPTORS = 128
 MAX_DESCRIPTORS = 65536
 
 log = logging.getLogger("manasight")
-
-
-def client_of(address: str) -> str:
-    """Whom an address is counted as: itself, or the network of 2^64 addresses that one IPv6 line has."""
-    address = plain_address(address)
-    with contextlib.suppress(ValueError):
-        found = ip_address(address.partition("%")[0])
-        if isinstance(found, IPv6Address):
-            return f"{IPv6Address(int(found) >> 64 << 64)}/64"
-    return address
 
 
 def raise_descriptor_limit() -> int:
@@ -152,6 +144,7 @@ class Connection(H11Protocol):
         self.peer = self.client[0] if self.client else ""
         self.client_key = client_of(self.peer)
         self.since = self.loop.time()
+        self.parsing = Parsing("" if network().trusts(self.peer) else self.client_key, SLICE)
         connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -165,23 +158,21 @@ class Connection(H11Protocol):
         lingered = self._lingers()
         if self.since is None and self in connections.waiting:
             self.since = self.loop.time()
-        super().data_received(data)
+        self.parsing.feed(data, self._take, self.transport)
         if lingered and not self._lingers():
             self.since = self.loop.time() if self.conn.trailing_data[0] else None
+
+    def _take(self, data: bytes) -> None:
+        """Take bytes apart, unless those before them made this a WebSocket."""
+        if self.transport.get_protocol() is self:
+            super().data_received(data)
 
     def handle_websocket_upgrade(self, event: object) -> None:
         """Count the page's connection until it is closed."""
         super().handle_websocket_upgrade(event)
         connections.waiting.pop(self, None)
         self.since = None
-        page = self.transport.get_protocol()
-        lost: Callable[[Exception | None], None] = page.connection_lost
-
-        def connection_lost(exc: Exception | None) -> None:
-            connections.remove(self)
-            lost(exc)
-
-        page.connection_lost = connection_lost
+        PageSocket(self.transport, self.client_key, ended=lambda: connections.remove(self))
 
     def refuse(self, status: int, sentence: str) -> None:
         """Answer without a request, and close."""

@@ -24,6 +24,7 @@ from app.log_limit import limit_log
 from app.memory import return_large_blocks
 from app.metrics_port import metrics_server, start
 from app.network import network
+from app.page_sockets import LimitMessages
 from app.patches import ask_nobody_for_addresses
 from app.serving import Settings, serving
 from app.uploads import LimitUploads
@@ -78,6 +79,7 @@ app = st.App(
             Gate, settings=replace(network(), allowed_hosts=(*network().allowed_hosts, ADDRESS.lower())), base=BASE
         ),
         Middleware(LimitUploads),
+        Middleware(LimitMessages),
     ],
     exception_handlers={Exception: api.server_error},
     lifespan=lifespan,

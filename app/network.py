@@ -3,9 +3,12 @@
 import os
 import re
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from app.patches import plain_address
 
 Networks = tuple[IPv4Network | IPv6Network, ...]
 
@@ -82,6 +85,16 @@ class Network:
         if any(name.endswith(f".{suffix}") for suffix in PRIVATE_SUFFIXES):
             return True
         return any(name == host or (host[:2] == "*." and name.endswith(host[1:])) for host in self.allowed_hosts)
+
+
+def client_of(address: str) -> str:
+    """Whom an address is counted as: itself, or the network of 2^64 addresses that one IPv6 line has."""
+    address = plain_address(address)
+    with suppress(ValueError):
+        found = ip_address(address.partition("%")[0])
+        if isinstance(found, IPv6Address):
+            return f"{IPv6Address(int(found) >> 64 << 64)}/64"
+    return address
 
 
 @cache

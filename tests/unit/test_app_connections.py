@@ -17,8 +17,9 @@ import pytest
 import requests
 from PIL import Image
 
-from app.connections import client_of, connection_limit
+from app.connections import connection_limit
 from app.log_limit import BURST, LimitAlike
+from app.network import client_of
 
 pytestmark = pytest.mark.slow
 SECONDS = 45  # after which a slow client's connection must be closed

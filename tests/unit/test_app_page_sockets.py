@@ -1,0 +1,145 @@
+"""Floods of WebSocket frames and of tiny chunks: they cost little time and memory, and others are answered."""
+
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from app.budgets import Budget, Budgets
+
+pytestmark = pytest.mark.slow
+MB = 1024**2
+
+
+@pytest.fixture(scope="module")
+def app(
+    start_app: Callable, tiny_model: Callable, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, psutil.Process]]:
+    """Address and process of an app that serves the tiny model."""
+    folder: Path = tmp_path_factory.mktemp("app")
+    (folder / "model.onnx").write_bytes(tiny_model())
+    with start_app(folder, MANASIGHT_MODEL=str(folder / "model.onnx")) as (url, process):
+        yield url, psutil.Process(process.pid)
+
+
+def open_page(url: str) -> ClientConnection:
+    """A WebSocket as the page opens it."""
+    return connect(f"{url.replace('http', 'ws')}/_stcore/stream", subprotocols=["streamlit"], max_size=None)
+
+
+def rerun() -> bytes:
+    """The message that draws the page again."""
+    message = BackMsg()
+    message.rerun_script.query_string = ""
+    return message.SerializeToString()
+
+
+def seconds(process: psutil.Process) -> float:
+    """CPU time of the serving process alone."""
+    return sum(process.cpu_times()[:2])
+
+
+def send_all(connection: socket.socket, data: bytes, limit: float = 20.0) -> bool:
+    """Send until all is sent, the peer closes, or the limit is over; whether all was sent."""
+    connection.settimeout(limit)
+    try:
+        connection.sendall(data)
+    except OSError:
+        return False
+    return True
+
+
+def test_messages_that_never_end_are_not_kept(app: tuple[str, psutil.Process]) -> None:
+    url, process = app
+    before = process.memory_info().rss
+    unfinished = b"\x82\xff" + struct.pack("!Q", 90 * MB) + bytes(4 + 60 * MB)
+    size = b"\xfe" + struct.pack("!H", 60_000) + bytes(60_004)
+    fragments = b"\x02" + size + (b"\x00" + size) * 1000
+    sent = [send_all(open_page(url).socket, data) for data in [unfinished, fragments] * 8]
+
+    assert not any(sent)
+    assert process.memory_info().rss - before < 100 * MB
+    assert requests.get(f"{url}/ready", timeout=60).ok
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [b"\x89\x80" + bytes(4), b"\x00\x80" + bytes(4), b"\x82\x80" + bytes(4)],
+    ids=["pings", "empty fragments", "empty messages"],
+)
+def test_a_flood_of_frames_ends_its_connection(app: tuple[str, psutil.Process], frame: bytes) -> None:
+    url, process = app
+    page, before = open_page(url), seconds(process)
+    if frame[0] == 0:
+        page.socket.sendall(b"\x02\x80" + bytes(4))  # the message that the fragments go on
+    sent = send_all(page.socket, frame * 3_000_000)
+
+    assert not sent
+    assert seconds(process) - before < 3
+    assert requests.get(f"{url}/ready", timeout=60).ok
+
+
+def test_a_flood_of_messages_ends_its_connection(app: tuple[str, psutil.Process]) -> None:
+    url, _ = app
+    page = open_page(url)
+
+    def flood() -> None:
+        for _ in range(100_000):
+            page.send(rerun())
+            page.recv(timeout=60)
+
+    with pytest.raises(ConnectionClosed):
+        flood()
+
+
+def test_a_person_who_clicks_fast_stays_connected(app: tuple[str, psutil.Process]) -> None:
+    url, _ = app
+    with open_page(url) as page:
+        for _ in range(30):
+            page.send(rerun())
+            time.sleep(0.05)
+        assert page.recv(timeout=60)
+        page.ping().wait(60)
+
+
+def test_a_body_of_tiny_chunks_ends_its_connection(app: tuple[str, psutil.Process]) -> None:
+    url, process = app
+    requests.get(f"{url}/ready", timeout=60)
+    before = seconds(process)
+    host, port = url.removeprefix("http://").split(":")
+    head = b"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection((host, int(port))) as connection:
+        sent = send_all(connection, head + b"1\r\nx\r\n" * 1_500_000, 60)
+
+    assert not sent
+    assert seconds(process) - before < 4
+    assert requests.get(f"{url}/ready", timeout=60).ok
+
+
+def test_a_budget_fills_up_again_and_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    budget = Budget(rate=2, most=3)
+    assert [budget.spend() for _ in range(4)] == [True, True, True, False]
+    now += 1
+    assert [budget.spend() for _ in range(3)] == [True, True, False]
+    now += 1000
+    assert budget.left == 3
+
+
+def test_clients_that_spend_nothing_are_forgotten() -> None:
+    budgets = Budgets(rate=0, most=1)
+    budgets.of("spent").spend()
+    for number in range(500):
+        budgets.of(str(number))
+
+    assert len(budgets._found) < 110
+    assert budgets.of("spent").left == 0
