@@ -16,6 +16,9 @@ from app.session import reason
 
 # How often the time of a batch is looked at.
 WATCH_SECONDS = 0.25
+# A machine that is busy with something else gives a batch little of its processors: only seconds in which this process
+# works count, but on the clock no more than this many times as long.
+MAX_STARVATION = 8
 # How long a batch may take to end once it was told to; then its thread is given up and another one takes over.
 TERMINATE_SECONDS = 2.0
 # Between two reports of failures in the log.
@@ -52,6 +55,7 @@ class _Running:
     batch: list[_Waiting]
     options: ort.RunOptions = field(default_factory=ort.RunOptions)
     seconds: float = 0.0
+    working_seconds: float = 0.0
     overdue: bool = False
     abandoned: bool = False
     finished: threading.Event = field(default_factory=threading.Event)
@@ -165,8 +169,10 @@ class Batcher:
         return True
 
     def _watch(self) -> None:
-        """Count each batch's seconds, in steps that a paused or busy machine does not count, and end what hangs."""
+        """Count each batch's seconds, in steps that a paused machine does not count, and end what hangs."""
+        worked = time.process_time()
         while not self._stopped.wait(WATCH_SECONDS):
+            before, worked = worked, time.process_time()
             if not self._thread.is_alive() and not self._stopped.is_set():
                 log.error("the thread that predicts has ended; another one is started")
                 self._start()
@@ -174,7 +180,9 @@ class Batcher:
             if running is None:
                 continue
             running.seconds += WATCH_SECONDS
-            if running.seconds > running.batch[0].model.batch_seconds:
+            running.working_seconds += min(WATCH_SECONDS, worked - before)
+            limit = running.batch[0].model.batch_seconds
+            if running.working_seconds > limit or running.seconds > MAX_STARVATION * limit:
                 running.overdue = True
                 running.options.terminate = True
                 if not running.finished.wait(TERMINATE_SECONDS):

@@ -1,6 +1,7 @@
 """Pictures of many users at once: taken together where they queue, each answered by the model it was meant for."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -129,13 +130,28 @@ def test_a_batch_that_hangs_is_given_up_and_the_next_is_answered(
     other = batcher.submit(held, BLUE)
 
     with pytest.raises(PredictionError) as caught:
-        hanging.result(10)
+        hanging.result(30)
 
     held.go.set()
     assert "it took longer than" in caught.value.why
     assert ("could not be ended" in caught.value.why) != ends
     assert held.labels(other.result(10).probabilities) == ["blue"]
     assert overdue == [True]
+    batcher.stop()
+
+
+def test_a_batch_that_gets_no_processor_is_waited_for(held: HeldModel) -> None:
+    """On a machine that is busy with something else; a model that hangs works all the time."""
+    failures: list[str] = []
+    batcher = Batcher(failed=lambda _model, why, _overdue: failures.append(why))
+    held.batch_seconds = 0.5
+    waiting = batcher.submit(held, BLUE)
+    assert held.entered.wait(10)
+    time.sleep(4 * held.batch_seconds)
+    held.go.set()
+
+    assert held.labels(waiting.result(10).probabilities) == ["blue"]
+    assert not failures
     batcher.stop()
 
 
