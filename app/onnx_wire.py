@@ -1,7 +1,8 @@
 """Walks the bytes of an ONNX file and refuses what a classifier does not need, before ONNX Runtime reads them.
 
 Refused are external data, which ONNX Runtime would read from the server's files; operators of other domains than ONNX's
-own, and functions; subgraphs (loops and branches), sequences and random numbers. The walk is linear in the number of
+own, and functions; subgraphs (loops and branches), sequences and random numbers; and sizes that depend on what an image
+shows: without these, every batch takes the memory and time that the check measured. The walk is linear in the number of
 protobuf fields, which is bounded, and copies nothing but names.
 
 Encoding: https://protobuf.dev/programming-guides/encoding/. Field numbers: onnx.proto of ONNX 1.23.
@@ -23,6 +24,18 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 REFUSED = {"Loop", "Scan", "If", "SplitToSequence", "ConcatFromSequence", "ImageDecoder", "RegexFullMatch"}
 REFUSED |= {"TfIdfVectorizer", "LabelEncoder", "Multinomial", "Bernoulli"}
 REFUSED_PREFIXES = ("Sequence", "Optional", "String", "Random")
+# Inputs of operators that say how large the output is, or how long the work, by their position.
+SIZING = {
+    **dict.fromkeys(("ConstantOfShape", "HannWindow", "HammingWindow", "BlackmanWindow"), (0,)),
+    **dict.fromkeys(("Reshape", "Expand", "TopK", "Split", "OneHot", "Squeeze", "Unsqueeze", "Upsample"), (1,)),
+    **dict.fromkeys(("CenterCropPad", "AffineGrid", "RoiAlign", "MaxRoiPool"), (1,)),
+    **dict.fromkeys(("Tile", "Col2Im", "DFT", "MaxUnpool"), (1, 2)),
+    **dict.fromkeys(("Pad", "Resize", "STFT"), (1, 2, 3)),
+    **dict.fromkeys(("Range", "MelWeightMatrix"), (0, 1, 2, 3, 4)),
+    "Slice": (1, 2, 3, 4),
+}
+# Operators whose output is as long as their input's content says.
+SIZED_BY_CONTENT = {"NonZero", "Unique", "Compress", "NonMaxSuppression"}
 # Bits of an element, by TensorProto.DataType; strings (8) are missing because they are refused.
 BITS = {1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64, 14: 64, 15: 128, 16: 16}
 BITS |= dict.fromkeys(range(17, 21), 8) | {21: 4, 22: 4, 23: 4, 24: 8, 25: 2, 26: 2}
@@ -38,12 +51,14 @@ class Walk:
         properties: the file's metadata, key and text.
         nodes: operators.
         fields: protobuf fields that were read.
+        content: names of values that depend on what an image shows, and not only on its size.
     """
 
     data: bytes
     properties: dict[str, str] = field(default_factory=dict)
     nodes: int = 0
     fields: int = 0
+    content: set[str] = field(default_factory=set)
 
     def read(self, start: int, end: int) -> Iterator[Field]:
         """Number, wire type, and value (of a varint) or start and end (of the others) of each field of a message."""
@@ -127,27 +142,35 @@ def _property(found: Walk, start: int, end: int) -> None:
 
 
 def _graph(found: Walk, start: int, end: int) -> None:
+    nodes: list[tuple[int, int]] = []
     for number, wire, begin, stop in found.read(start, end):
         if number == 15:
             raise ModelError("it has sparse tensors")
         if wire != BYTES:
             continue
         if number == 1:
-            _node(found, begin, stop)
+            nodes.append((begin, stop))
         elif number == 5:
             _tensor(found, begin, stop)
         elif number in (11, 12, 13):
-            _value_info(found, begin, stop)
+            name = _value_info(found, begin, stop)
+            if number == 11:
+                found.content.add(name)
+    for begin, stop in nodes:  # in the order in which they run; inputs may be declared behind them
+        _node(found, begin, stop)
 
 
 def _node(found: Walk, start: int, end: int) -> None:
     found.nodes += 1
     if found.nodes > MAX_NODES:
         raise ModelError(f"it has more than {MAX_NODES} operators")
+    kind, inputs, outputs = "", list[str](), list[str]()
     for number, wire, begin, stop in found.read(start, end):
         if wire != BYTES:
             continue
-        if number == 4:
+        if number in (1, 2):
+            (inputs if number == 1 else outputs).append(found.text(begin, stop))
+        elif number == 4:
             kind = found.text(begin, stop)
             if kind in REFUSED or kind.startswith(REFUSED_PREFIXES):
                 raise ModelError(f"it uses the operator {printable(kind, 60)}, which a classifier does not need")
@@ -157,6 +180,19 @@ def _node(found: Walk, start: int, end: int) -> None:
                 raise ModelError(f"it uses operators of “{printable(domain, 60)}”; only ONNX's own are run")
         elif number == 5:
             _attribute(found, begin, stop)
+    _follow_content(found, kind, inputs, outputs)
+
+
+def _follow_content(found: Walk, kind: str, inputs: list[str], outputs: list[str]) -> None:
+    """Note what an operator makes of an image's content, and refuse it as a shape."""
+    seen = {place for place, name in enumerate(inputs) if name in found.content}
+    if not seen or kind in ("Shape", "Size"):
+        found.content.difference_update(outputs)
+        return
+    sizing = (1,) if kind.startswith("Reduce") else SIZING.get(kind, ())
+    if kind in SIZED_BY_CONTENT or not seen.isdisjoint(sizing):
+        raise ModelError(f"the size of what its operator {printable(kind, 60)} makes depends on what an image shows")
+    found.content.update(outputs)
 
 
 def _attribute(found: Walk, start: int, end: int) -> None:
@@ -169,13 +205,17 @@ def _attribute(found: Walk, start: int, end: int) -> None:
             _tensor(found, begin, stop)
 
 
-def _value_info(found: Walk, start: int, end: int) -> None:
-    """A declared input, output or intermediate value: a tensor, never a sequence, map or optional."""
+def _value_info(found: Walk, start: int, end: int) -> str:
+    """Name of a declared input, output or intermediate value: a tensor, never a sequence, map or optional."""
+    name = ""
     for number, wire, begin, stop in found.read(start, end):
-        if wire == BYTES and number == 2:
+        if wire == BYTES and number == 1:
+            name = found.text(begin, stop)
+        elif wire == BYTES and number == 2:
             for kind, *_ in found.read(begin, stop):
                 if kind in (4, 5, 7, 8, 9):
                     raise ModelError("it has sequences or other values that are not tensors")
+    return name
 
 
 def _tensor(found: Walk, start: int, end: int) -> None:

@@ -189,6 +189,34 @@ def hanging_on(color: int, side: int = 1200) -> onnx.ModelProto:
     return build(nodes, {"side": np.array([side], np.int64), "unit": np.ones(1, np.int64)})
 
 
+def growing_on(color: int) -> onnx.ModelProto:
+    """One that takes gigabytes for an image in which every value is `color`, and answers others at once."""
+    nodes = [
+        *_worst_difference(color),
+        helper.make_node("Mul", ["hit", "side"], ["large"]),
+        helper.make_node("Max", ["large", "unit"], ["edge"]),
+        helper.make_node("Cast", ["edge"], ["times"], to=TensorProto.INT64),
+        helper.make_node("ConstantOfShape", ["times"], ["zeros"]),
+        helper.make_node("ReduceMax", ["zeros"], ["zero"], keepdims=0),
+        helper.make_node("Add", ["mean", "zero"], ["sum"]),
+        *answering("sum"),
+    ]
+    return build(nodes, {"side": np.full(1, 2e9, np.float32), "unit": np.ones(1, np.float32)})
+
+
+def counting() -> onnx.ModelProto:
+    """One that lists the bright places of an image."""
+    nodes = [
+        helper.make_node("NonZero", ["float"], ["places_found"]),
+        helper.make_node("Shape", ["places_found"], ["found"], start=1, end=2),
+        helper.make_node("Cast", ["found"], ["number"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["number", "nothing"], ["none"]),
+        helper.make_node("Add", ["mean", "none"], ["sum"]),
+        *answering("sum"),
+    ]
+    return build(nodes, {"nothing": np.zeros(1, np.float32)})
+
+
 def failing_on(color: int) -> onnx.ModelProto:
     """One that fails for an image in which every value is `color`."""
     nodes = [

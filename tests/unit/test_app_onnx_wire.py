@@ -123,3 +123,14 @@ def test_a_property_given_twice_is_refused() -> None:
 
     with pytest.raises(ModelError, match=r"manasight\.format twice"):
         walk(model.SerializeToString())
+
+
+def test_a_size_that_depends_on_what_an_image_shows_is_refused() -> None:
+    for model in (hostile.hanging_on(7), hostile.growing_on(7), hostile.counting()):
+        with pytest.raises(ModelError, match="depends on what an image shows"):
+            walk(model.SerializeToString())
+
+
+def test_sizes_that_depend_on_the_size_of_the_batch_are_allowed() -> None:
+    walk(hostile.failing_alone().SerializeToString())
+    walk(hostile.large_maps(30).SerializeToString())
