@@ -5,6 +5,7 @@ By `requests`, which Streamlit brings, and not by MLflow's slim client: that one
 """
 
 import io
+import json
 import os
 import re
 import time
@@ -23,6 +24,8 @@ MAX_MODEL_BYTES = 512 * 1024**2
 MEMORY_SHARE = 4
 # For a whole download.
 MAX_DOWNLOAD_SECONDS = 600.0
+# Of an answer that is not a file; MLflow's are a few kilobytes.
+MAX_ANSWER_BYTES, MAX_ANSWER_SECONDS = 1024**2, 60.0
 # Seconds to connect, and seconds without a byte: a server that hangs must not hold the next check up for long.
 TIMEOUT = (5, 30)
 
@@ -92,12 +95,12 @@ class Registry:
         Raises:
             RegistryError: if MLflow cannot be reached or does not answer as MLflow does.
         """
-        answer = self._get("/api/2.0/mlflow/registered-models/alias", {"name": self.name, "alias": ALIAS})
-        if _error_code(answer) in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        status, answer = self._ask("/api/2.0/mlflow/registered-models/alias", {"name": self.name, "alias": ALIAS})
+        if status >= 400 and answer.get("error_code") in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
-        if answer.status_code == 404:
-            raise RegistryError(f"{self.shown} did not answer as MLflow does.")
-        found = self._json(answer).get("model_version")
+        if status >= 400 and status != 404:
+            raise RegistryError(f"MLflow at {self.shown} answered {status}.")
+        found = answer.get("model_version")
         if not isinstance(found, dict) or "version" not in found:
             raise RegistryError(f"{self.shown} did not answer as MLflow does.")
         try:
@@ -134,8 +137,7 @@ class Registry:
         too_large = f"its file is larger than the {limit // 1024**2} MB that are served here"
         deadline = time.monotonic() + MAX_DOWNLOAD_SECONDS
         query = {"name": champion.name, "version": champion.version, "path": ARTIFACT}
-        answer = self._get("/model-versions/get-artifact", query, stream=True)
-        with answer:
+        with self._get("/model-versions/get-artifact", query) as answer:
             if not answer.ok:
                 raise RegistryError(
                     f"MLflow has no {ARTIFACT} in version {champion.version} of {champion.name} ({answer.status_code})."
@@ -163,20 +165,42 @@ class Registry:
         """
         if not run_id:
             return ""
-        answer = self._get("/api/2.0/mlflow/runs/get", {"run_id": run_id})
-        if not answer.ok:
+        status, answer = self._ask("/api/2.0/mlflow/runs/get", {"run_id": run_id})
+        if status >= 400:
             return ""
         try:
-            experiment = str(self._json(answer)["run"]["info"]["experiment_id"])
+            experiment = str(answer["run"]["info"]["experiment_id"])
         except (KeyError, TypeError):
             return ""
         # By workflowType MLflow's page shows its navigation for training, not for GenAI traces.
         address = f"{self.page}/#/experiments/{experiment}/runs/{run_id}?workflowType=machine_learning"
         return address if experiment.isalnum() else ""
 
-    def _get(self, path: str, query: dict[str, str], *, stream: bool = False) -> requests.Response:
+    def _ask(self, path: str, query: dict[str, str]) -> tuple[int, dict[str, Any]]:
+        """Status and content of a short answer in JSON; what is not an object counts as an empty one.
+
+        Raises:
+            RegistryError: if there is none, or it is longer than MLflow's, or takes too long.
+        """
+        deadline, content = time.monotonic() + MAX_ANSWER_SECONDS, bytearray()
+        with self._get(path, query) as answer:
+            try:
+                for piece in answer.iter_content(64 * 1024):
+                    content += piece
+                    if len(content) > MAX_ANSWER_BYTES or time.monotonic() > deadline:
+                        raise RegistryError(f"{self.shown} did not answer as MLflow does.")
+            except requests.RequestException as error:
+                raise RegistryError(reason(error, self.shown)) from error
         try:
-            answer = self._session.get(self.uri + path, params=query, timeout=TIMEOUT, stream=stream, **self._tls)
+            found = json.loads(content)
+        except (ValueError, RecursionError):
+            found = None
+        return answer.status_code, found if isinstance(found, dict) else {}
+
+    def _get(self, path: str, query: dict[str, str]) -> requests.Response:
+        """An answer of which only the head was read."""
+        try:
+            answer = self._session.get(self.uri + path, params=query, timeout=TIMEOUT, stream=True, **self._tls)
         except (requests.RequestException, OSError) as error:
             raise RegistryError(reason(error, self.shown)) from error
         if answer.status_code in (401, 403):
@@ -186,25 +210,3 @@ class Registry:
                 "MLFLOW_TRACKING_PASSWORD here, or this host's name in MLFLOW_SERVER_ALLOWED_HOSTS there."
             )
         return answer
-
-    def _json(self, answer: requests.Response) -> dict[str, Any]:
-        if not answer.ok:
-            raise RegistryError(f"MLflow at {self.shown} answered {answer.status_code}.")
-        try:
-            content = answer.json()
-        except ValueError as error:
-            raise RegistryError(f"{self.shown} did not answer as MLflow does.") from error
-        if not isinstance(content, dict):
-            raise RegistryError(f"{self.shown} did not answer as MLflow does.")
-        return content
-
-
-def _error_code(answer: requests.Response) -> str:
-    """MLflow's name for what went wrong, empty if nothing did or it does not say."""
-    if answer.ok:
-        return ""
-    try:
-        content = answer.json()
-    except ValueError:
-        return ""
-    return str(content.get("error_code", "")) if isinstance(content, dict) else ""

@@ -1,8 +1,11 @@
 """The app follows the champion of a real MLflow server, and keeps its model when the server or the champion is bad."""
 
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -258,3 +261,23 @@ def test_an_address_that_is_no_server_is_a_note(tiny_file: Path) -> None:
 
     assert serving.served is not None
     assert "http and https addresses only" in serving.note
+
+
+def test_an_answer_without_end_is_given_up(find_port: Callable[[], int]) -> None:
+    class Endless(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with suppress(OSError):
+                while True:
+                    self.wfile.write(b" " * 65536)
+
+        def log_message(self, *_args: object) -> None:
+            """Say nothing."""
+
+    port = find_port()
+    with ThreadingHTTPServer(("127.0.0.1", port), Endless) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(RegistryError, match="did not answer as MLflow does"):
+            Registry(f"http://127.0.0.1:{port}", "name").champion()
+        server.shutdown()
