@@ -28,7 +28,7 @@ from app.model import ModelError, Prediction
 from app.openapi import document
 from app.routes import ROUTES
 from app.serving import Served, serving
-from app.shares import Shares, client_of_request
+from app.shares import Shares, Turns, client_of_request
 from contract.decoding import Batch, Decoded, DecodingError, Wanted
 
 # One request: enough for a folder of scans, little enough that many at once fit in memory.
@@ -84,6 +84,8 @@ counters = Counters()
 # Heat maps are drawn here; they are small, and made of pixels, not of what was sent.
 drawing = ThreadPoolExecutor(WORKERS, thread_name_prefix="manasight-draw")
 shares = Shares()
+# Heat maps at once: each holds the pixels of an image, up to 13 MB, from its decoding until it is drawn.
+heat_maps = Turns(2 * WORKERS)
 log = logging.getLogger("manasight")
 logging.getLogger("python_multipart").setLevel(logging.ERROR)  # the sender is told; the log need not be
 
@@ -300,7 +302,8 @@ async def _read_body(request: Request) -> bytes:
 async def _answer(served: Served, images: list[tuple[str, bytes]], request: Request) -> Response:
     """The answer of a model to a request."""
     if "heatmap" in request.query_params:
-        return await _heat_map(served, images, request.query_params["heatmap"])
+        async with heat_maps.turn(client_of_request(request)):
+            return await _heat_map(served, images, request.query_params["heatmap"])
     return await _predict(served, images)
 
 

@@ -1,11 +1,13 @@
 """How much a client may take of the API at once, so that nobody keeps the others out."""
 
+import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from starlette.requests import Request
 
-from app.connections import client_of
-from app.network import network
+from app.network import client_of, network
 
 
 class Shares:
@@ -37,6 +39,30 @@ class Shares:
         if found <= 0:
             del self.held[client]
         return found
+
+
+class Turns:
+    """A few places for work that holds much memory; one client never takes all of them. Used on the event loop only."""
+
+    def __init__(self, places: int) -> None:
+        """`places` at once, half of them for one client."""
+        self.share = max(1, places // 2)
+        self._places = asyncio.Semaphore(places)
+        self._clients: dict[str, asyncio.Semaphore] = {}
+        self._waiting: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def turn(self, client: str) -> AsyncIterator[None]:
+        """Wait for a place, and keep it until the block ends."""
+        own = self._clients.setdefault(client, asyncio.Semaphore(self.share))
+        self._waiting[client] += 1
+        try:
+            async with own, self._places:
+                yield
+        finally:
+            self._waiting[client] -= 1
+            if not self._waiting[client]:
+                del self._waiting[client], self._clients[client]
 
 
 def client_of_request(request: Request) -> str:
