@@ -28,6 +28,8 @@ except ImportError:  # Windows has no such limits
 HEAD = struct.Struct("!I")
 # Bytes that a decoder may write to files, and files that it may have open.
 FILE_BYTES, FILES = 0, 32
+# Where memory runs out, the kernel ends a process like this one, and not the one that serves everybody.
+OOM_SCORE = "900"
 
 
 class Memory:
@@ -65,6 +67,8 @@ def main() -> None:
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a library that prints must not get in between
     os.nice(options["nice"])
+    with suppress(OSError):  # Linux only
+        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE, encoding="ascii")
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the pool has one process per core
     if resource:
         for kind, value in (("CORE", 0), ("FSIZE", FILE_BYTES), ("NOFILE", FILES)):

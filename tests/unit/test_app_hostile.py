@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 import pytest
 import requests
-from hostile import HOSTILE, encoded, jpeg_with_many_scans, jpeg_with_split_exif
+from hostile_files import HOSTILE, encoded, jpeg_with_many_scans, jpeg_with_split_exif
 from PIL import Image
 
 pytestmark = pytest.mark.slow

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hostile import HOSTILE, encoded, jpeg_with_many_scans, tiff_of_broken_fax
+from hostile_files import HOSTILE, encoded, jpeg_with_many_scans, tiff_of_broken_fax
 from PIL import Image
 
 from contract.decoding import Batch, Decoded, Decoders, DecodingError, Lane, Wanted
@@ -203,6 +203,15 @@ def test_a_worker_may_neither_fill_memory_nor_disk(shared: Decoders) -> None:
     assert int(found["Max address space"]) < 200 * MB
     assert found["Max core file size"] == found["Max file size"] == "0"
     assert int(found["Max open files"]) <= 32
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends processes to gain memory")
+def test_a_worker_is_ended_before_the_server_where_memory_runs_out(shared: Decoders) -> None:
+    shared.decode(GOOD, Wanted(size=(8, 8)))
+
+    own = int(Path("/proc/self/oom_score").read_text())
+    scores = [int(Path(f"/proc/{worker.pid}/oom_score").read_text()) for worker in shared.workers]
+    assert min(scores, default=0) > own + 300
 
 
 def test_closing_ends_the_workers_and_what_waits() -> None:
