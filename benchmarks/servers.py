@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -53,14 +53,20 @@ def server(command: list[str], url: str, body: bytes | None = None, **environmen
         finally:
             if process.poll() is None:  # psutil refuses to end what has ended by itself
                 process.terminate()
-                process.wait(60)
+                try:
+                    process.wait(60)
+                except psutil.TimeoutExpired:
+                    process.kill()
+                    process.wait(60)
 
 
 @contextmanager
-def app(path: str = "/ready", body: bytes | None = None, **environment: str) -> Iterator[tuple[str, psutil.Popen]]:
+def app(
+    path: str = "/ready", body: bytes | None = None, main: Path = ROOT / "app" / "main.py", **environment: str
+) -> Iterator[tuple[str, psutil.Popen]]:
     """The app without a registry; yields its address and its process once `path` answers, as `server` says."""
     url = f"http://127.0.0.1:{(port := free_port())}"
-    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app" / "main.py"), f"--server.port={port}"]
+    command = [sys.executable, "-m", "streamlit", "run", str(main), f"--server.port={port}"]
     with server(command, url + path, body, MLFLOW_TRACKING_URI="", **environment) as process:
         yield url, process
 
@@ -80,8 +86,22 @@ def mlflow_server(folder: Path) -> Iterator[tuple[str, psutil.Popen]]:
 
 
 def memory(process: psutil.Process) -> float:
-    """Resident megabytes of a process and its children."""
-    return sum(member.memory_info().rss for member in (process, *process.children(recursive=True))) / 1e6
+    """Resident megabytes of a process and its children; one of these may end meanwhile."""
+    total = process.memory_info().rss
+    for child in process.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            total += child.memory_info().rss
+    return total / 1e6
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """CPU time of a process and its children, those that have ended included."""
+    own = process.cpu_times()
+    total = own.user + own.system + own.children_user + own.children_system
+    for child in process.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            total += sum(child.cpu_times()[:2])
+    return total
 
 
 def chromium() -> str | None:

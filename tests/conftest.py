@@ -139,14 +139,14 @@ def running_app(folder: Path, **environment: str) -> Iterator[tuple[str, subproc
         )
     url = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while True:
             assert process.poll() is None, f"the app ended with status {process.returncode}:\n{log.read_text()}"
             try:
                 requests.get(f"{url}/ready", timeout=5)
                 break
             except (requests.ConnectionError, requests.Timeout):  # not there yet, or a busy machine
-                assert time.monotonic() < deadline, f"the app did not answer within a minute:\n{log.read_text()}"
+                assert time.monotonic() < deadline, f"the app did not answer within four minutes:\n{log.read_text()}"
                 time.sleep(0.05)
         yield url, process
     finally:
