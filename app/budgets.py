@@ -4,12 +4,12 @@ import asyncio
 import time
 from collections.abc import Callable
 
-# Seconds of this process's CPU for the bytes of one connection, and of all connections of a client: each second, and
-# at once. What a byte may cost beside that is many times what it costs in a photo, and a tenth of what it costs in a
-# body of one-byte chunks.
-CONNECTION_RATE, CONNECTION_SECONDS = 0.1, 0.3
-CLIENT_RATE, CLIENT_SECONDS = 0.3, 3.0
-SECONDS_PER_BYTE = 100e-9
+# Seconds of this process's CPU to take the bytes of a request apart: so many are free, beside what bytes may cost anyway,
+# which is many times what they cost in a photo, and a tenth of what they cost in a body of one-byte chunks.
+FREE_SECONDS, SECONDS_PER_BYTE = 0.05, 100e-9
+# Beyond that: of one connection, and of all connections of a client; each second, and at once.
+CONNECTION_RATE, CONNECTION_SECONDS = 0.02, 1.0
+CLIENT_RATE, CLIENT_SECONDS = 0.3, 4.0
 
 
 class Budget:
@@ -59,6 +59,11 @@ class Parsing:
         """Look at the clock every `slice_bytes` bytes; without a client's name only the connection's budget counts."""
         self.client, self.slice_bytes = client, slice_bytes
         self.own = Budget(CONNECTION_RATE, CONNECTION_SECONDS)
+        self.free = FREE_SECONDS
+
+    def renew(self) -> None:
+        """Another request begins."""
+        self.free = FREE_SECONDS
 
     def feed(self, data: bytes, received: Callable[[bytes], None], transport: asyncio.Transport) -> None:
         """Call `received` with all of the bytes, unless the connection is closed before."""
@@ -73,4 +78,7 @@ class Parsing:
                 transport.abort()
 
     def _affords(self, cost: float) -> bool:
+        if cost <= self.free:
+            self.free -= cost
+            return True
         return self.own.spend(cost) and (not self.client or self.clients.of(self.client).spend(cost))

@@ -224,6 +224,7 @@ class Connection(H11Protocol):
             connections.waiting.pop(self, None)
             self.since = None
             self.requests += 1
+            self.parsing.renew()
             body = _BodyClock(receive)
             try:
                 await app(scope, body, send)

@@ -32,7 +32,9 @@ def app(
 
 def open_page(url: str) -> ClientConnection:
     """A WebSocket as the page opens it."""
-    return connect(f"{url.replace('http', 'ws')}/_stcore/stream", subprotocols=["streamlit"], max_size=None)
+    return connect(
+        f"{url.replace('http', 'ws')}/_stcore/stream", subprotocols=["streamlit"], max_size=None, open_timeout=120
+    )
 
 
 def rerun() -> bytes:
@@ -83,7 +85,7 @@ def test_a_flood_of_frames_ends_its_connection(app: tuple[str, psutil.Process], 
     sent = send_all(page.socket, frame * 3_000_000)
 
     assert not sent
-    assert seconds(process) - before < 3
+    assert seconds(process) - before < 5
     assert requests.get(f"{url}/ready", timeout=60).ok
 
 
@@ -120,7 +122,7 @@ def test_a_body_of_tiny_chunks_ends_its_connection(app: tuple[str, psutil.Proces
         sent = send_all(connection, head + b"1\r\nx\r\n" * 1_500_000, 60)
 
     assert not sent
-    assert seconds(process) - before < 4
+    assert seconds(process) - before < 5
     assert requests.get(f"{url}/ready", timeout=60).ok
 
 
