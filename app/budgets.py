@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-# Seconds of this process's CPU to take the bytes of a request apart: so many are free, beside what bytes may cost anyway,
+# Seconds of CPU to take the bytes of a request apart: so many are free, beside what a byte may cost anyway,
 # which is many times what they cost in a photo, and a tenth of what they cost in a body of one-byte chunks.
 FREE_SECONDS, SECONDS_PER_BYTE = 0.05, 100e-9
 # Beyond that: of one connection, and of all connections of a client; each second, and at once.
