@@ -52,10 +52,16 @@ def as_process() -> Iterator[Watched]:
 
 
 @contextmanager
-def as_container(image: str, limit: str) -> Iterator[Watched]:
-    """An image's app, as compose runs it: read-only, without privileges, and with this much memory."""
+def as_container(image: str, limit: str, checkout: bool) -> Iterator[Watched]:
+    """An image's app, as compose runs it: read-only, without privileges, and with this much memory.
+
+    With `checkout`, its code is this checkout's.
+    """
     port = free_port()
     options = ["--memory", limit, "--memory-swap", limit, "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL"]  # noqa: S108 - in the container
+    if checkout:
+        for folder in ("app", "contract"):
+            options += ["--volume", f"{ROOT / folder}:/opt/manasight/{folder}:ro"]
     command = ["docker", "run", "--detach", "--restart", "on-failure", *options, "--publish", f"127.0.0.1:{port}:8501"]
     name = _output([*command, image])
     try:
@@ -289,9 +295,11 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--image", default="", help="an image of the app; without one, the app of this checkout")
-    parser.add_argument("--memory", default="1g")
+    parser.add_argument("--memory", default="1g", help="of the container, which gets no swap")
+    parser.add_argument("--checkout", action="store_true", help="run this checkout's code in the image")
     options = parser.parse_args()
-    with as_container(options.image, options.memory) if options.image else as_process() as watched:
+    container = options.image and as_container(options.image, options.memory, options.checkout)
+    with container or as_process() as watched:
         soak = Soak(watched.url, 60 * options.minutes, options.seed)
         most = soak.run(watched)
         restarts = watched.restarts()
