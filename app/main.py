@@ -41,7 +41,7 @@ ADDRESS = st.get_option("server.address") or ""
 
 def own_address() -> str:
     """Where a browser on this machine finds the page."""
-    host = "localhost" if ADDRESS in ("", "0.0.0.0", "::") else ADDRESS  # noqa: S104
+    host = "localhost" if ADDRESS in ("", "0.0.0.0", "::") else ADDRESS  # noqa: S104 - only to name it
     scheme = "https" if st.get_option("server.sslCertFile") else "http"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{st.get_option('server.port')}"
 

@@ -53,7 +53,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 def traced(command: Sequence[str], home: Path, **more: str) -> tuple[int, str, list[str]]:
     """Run a command in `home` and watch it; returns its status, its output and the addresses that it connected to."""
     trace = home / "trace"
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(  # noqa: S603 - the commands are this file's own
         [*STRACE, "-o", str(trace), sys.executable, *command],
         cwd=home,
         env=environment(home, **more),
@@ -66,7 +66,7 @@ def traced(command: Sequence[str], home: Path, **more: str) -> tuple[int, str, l
 def traced_servers(command: Sequence[str], home: Path, ready: str) -> tuple[int, str, list[str]]:
     """The same for servers: wait until they print `ready`, use what they serve as a browser does, and stop them."""
     trace = home / "trace"
-    process = subprocess.Popen(  # noqa: S603
+    process = subprocess.Popen(  # noqa: S603 - the commands are this file's own
         [*STRACE, "-o", str(trace), sys.executable, *command],
         cwd=home,
         env=environment(home),

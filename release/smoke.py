@@ -87,7 +87,7 @@ def check_labels(image: str) -> None:
 def running(image: str, platform: str, port: int, *command: str, entrypoint: str | None = None) -> Iterator[str]:
     """A container as users are told to run it, locked down; gives the address of its port on this machine."""
     options = ["--detach", "--platform", platform, "--publish", f"127.0.0.1::{port}"]
-    options += ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]  # noqa: S108
+    options += ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]  # noqa: S108 - a path in the container
     if entrypoint:
         options += ["--entrypoint", entrypoint]
     name = docker("run", *options, image, *command).strip()
@@ -121,7 +121,7 @@ def post(address: str, body: bytes, kind: str, seconds: float = 60) -> dict:
     Raises:
         SmokeError: if it refuses.
     """
-    request = urllib.request.Request(address, data=body, headers={"Content-Type": kind})  # noqa: S310
+    request = urllib.request.Request(address, data=body, headers={"Content-Type": kind})  # noqa: S310 - this machine's own address
     try:
         with DIRECT.open(request, timeout=seconds) as answer:
             return json.load(answer)
@@ -181,8 +181,8 @@ def smoke_trainer(image: str, platform: str, seconds: float) -> str:
 
 def smoke_mlflow(image: str, platform: str, seconds: float) -> str:
     """A server on SQLite that creates an experiment."""
-    server = ["-m", "mlflow", "server", "--host", "0.0.0.0", "--port", "5000", "--workers", "1"]  # noqa: S104
-    server += ["--backend-store-uri", "sqlite:////tmp/mlflow.db", "--artifacts-destination", "/tmp/artifacts"]  # noqa: S108
+    server = ["-m", "mlflow", "server", "--host", "0.0.0.0", "--port", "5000", "--workers", "1"]  # noqa: S104 - in the container
+    server += ["--backend-store-uri", "sqlite:////tmp/mlflow.db", "--artifacts-destination", "/tmp/artifacts"]  # noqa: S108 - in the container
     with running(image, platform, 5000, *server, entrypoint="python3") as address:
         took = wait_for(f"{address}/health", seconds)
         made = post(f"{address}/api/2.0/mlflow/experiments/create", b'{"name": "smoke"}', "application/json", seconds)

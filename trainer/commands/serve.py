@@ -23,7 +23,7 @@ START, CHAMPION, STOP = 120, 20, 10
 # The ports' options, and what `make demo` takes in their place.
 PORTS = ("--port (make demo: PORT=…)", "--mlflow_port (make demo: MLFLOW_PORT=…)")
 # What stands for every address of this machine → where this machine itself asks.
-WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - an address to compare or to listen on in a container
 
 
 def serve(port: int = 8501, mlflow_port: int = 5000, address: str = "127.0.0.1", check: bool = False) -> None:
@@ -115,7 +115,7 @@ def require_free(address: str, port: int, option: str) -> None:
 def start(command: list[str], log: Path, environment: dict[str, str]) -> subprocess.Popen:
     """Start a Python process in a session of its own, so that Ctrl-C reaches it only through `stop`."""
     with log.open("wb") as file:
-        return subprocess.Popen(  # noqa: S603
+        return subprocess.Popen(  # noqa: S603 - the commands are this file's own
             [sys.executable, *command],
             stdout=file,
             stderr=subprocess.STDOUT,

@@ -133,6 +133,6 @@ def git_commit() -> str:
     here = Path(__file__).parent
     try:
         command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-        return subprocess.run(command, cwd=here, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+        return subprocess.run(command, cwd=here, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603 - git, with words of this file
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
