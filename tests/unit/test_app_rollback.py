@@ -281,4 +281,4 @@ def test_a_request_that_a_new_champion_fails_on_is_answered_by_the_last_good_mod
         assert found["manasight_model_rollbacks_total"] == "1"
         assert found["manasight_model_refused_total"] == "1"
         assert found["manasight_watchdog_ok"] == "1"
-        assert "could not be ended" in (tmp_path / "app.log").read_text()
+        assert "was withdrawn: it failed on an image" in (tmp_path / "app.log").read_text()
