@@ -21,9 +21,20 @@ def _rounded(width: int, height: int, radius: int) -> Image.Image:
     return mask
 
 
-def luminance(colour: RGB) -> float:
+@lru_cache(maxsize=256)
+def _ramp(width: int, height: int) -> Image.Image:
+    """From black on the left to white on the right, steep in the middle, as printed gold frames fade."""
+    line = np.clip((np.arange(width) / max(1, width - 1) - 0.3) / 0.4, 0, 1) * 255
+    return Image.fromarray(np.tile(line.astype(np.uint8), (height, 1)))
+
+
+def _colored(gray: Image.Image, color: RGB) -> Image.Image:
+    return Image.merge("RGB", [gray.point([min(255, c * (v + 128) // 256) for v in range(256)]) for c in color])
+
+
+def luminance(color: RGB) -> float:
     """Perceived brightness, 0 to 255."""
-    return 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
+    return 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
 
 
 class Canvas:
@@ -47,36 +58,46 @@ class Canvas:
         x0, y0, x1, y1 = (self.px(v) for v in box)
         return x0, y0, max(x1, x0 + 2), max(y1, y0 + 2)
 
-    def tint(self, colour: RGB, amount: float = 1.0) -> RGB:
-        """This card's own print of a colour: its ink is stronger or weaker, each panel a little different."""
-        grey = luminance(colour)
+    def tint(self, color: RGB, amount: float = 1.0) -> RGB:
+        """This card's own print of a color: its ink is stronger or weaker, each panel a little different."""
+        gray = luminance(color)
         saturation, gain = self.saturation, self.gain
         return tuple(
-            min(255, max(0, round((grey + (c - grey) * saturation) * gain + self.rnd.gauss(0, 3) * amount)))
-            for c in colour
+            min(255, max(0, round((gray + (c - gray) * saturation) * gain + self.rnd.gauss(0, 3) * amount)))
+            for c in color
         )
 
     def panel(
-        self, box: Box, colour: RGB, kind: str = "cloud", amount: float = 0.04, *, zoom: float = 1.0, radius: float = 0,
-        slope: float = 0.0, alpha: float = 1.0,
+        self, box: Box, color: RGB, kind: str = "cloud", amount: float = 0.04, *, zoom: float = 1.0, radius: float = 0,
+        slope: float = 0.0, alpha: float = 1.0, end: RGB | None = None,
     ) -> None:  # fmt: skip
-        """Fill a box with a textured colour; `slope` lights it from above, `alpha` < 1 lets through."""
+        """Fill a box with a textured color, which fades into `end` from left to right if there is one.
+
+        `slope` lights it from above; `alpha` < 1 lets through what is below.
+        """
         x0, y0, x1, y1 = self.box(box)
         width, height = x1 - x0, y1 - y0
         shade = amount * patch(self.rnd, kind, width, height, zoom * self.scale / 0.7)
         if slope:
             shade += np.linspace(slope, -slope, height, dtype=np.float32)[:, None]
-        # One byte of shade per pixel, coloured by a table per channel: a third of the work of colouring in floats.
-        grey = Image.fromarray(np.clip(128 + shade * 256, 0, 255).astype(np.uint8))
-        panel = Image.merge("RGB", [grey.point([min(255, c * (v + 128) // 256) for v in range(256)]) for c in colour])
+        # One byte of shade per pixel, colored by a table per channel: a third of the work of coloring in floats.
+        gray = Image.fromarray(np.clip(128 + shade * 256, 0, 255).astype(np.uint8))
+        panel = _colored(gray, color)
+        if end is not None and end != color:
+            panel.paste(_colored(gray, end), (0, 0), _ramp(width, height))
         mask = _rounded(width, height, self.px(radius))
         if alpha < 1:
             mask = mask.point([int(v * alpha) for v in range(256)])
         self.image.paste(panel, (x0, y0), mask)
 
-    def outline(self, box: Box, colour: RGB, thick: float = 2, radius: float = 0) -> None:
-        """Draw the edge of a box."""
-        self.draw.rounded_rectangle(self.box(box), self.px(radius), outline=colour, width=max(1, self.px(thick)))
+    def outline(self, box: Box, color: RGB, thick: float = 2, radius: float = 0, end: RGB | None = None) -> None:
+        """Draw the edge of a box, its right half in the color `end` if there is one."""
+        edges, width = self.box(box), max(1, self.px(thick))
+        self.draw.rounded_rectangle(edges, self.px(radius), outline=color, width=width)
+        if end is not None and end != color:
+            x0, y0, x1, y1 = edges
+            half = (x0 + x1) // 2
+            self.draw.line([(half, y0), (x1, y0), (x1, y1), (half, y1)], fill=end, width=width)
 
     def bevel(self, box: Box, thick: float = 3, *, sunken: bool = True) -> None:
         """Edges lit from the upper left."""
@@ -121,10 +142,10 @@ class Canvas:
         return x / self.scale
 
     def paragraphs(
-        self, box: Box, paragraphs: list[tuple[list[str], bool]], family: str, fill: RGB, colour: str, *,
-        size: float = 23, centred: bool = False,
+        self, box: Box, paragraphs: list[tuple[list[str], bool]], family: str, fill: RGB, color: str, *,
+        size: float = 23, centered: bool = False,
     ) -> None:  # fmt: skip
-        """Rules text in a box, shrunk until it fits: pairs of (words, whether italic). `{C}` is a pip of `colour`."""
+        """Rules text in a box, shrunk until it fits: pairs of (words, whether italic). `{C}` is a pip of `color`."""
         x0, y0, x1, y1 = self.box(box)
         pixels = self.px(size)
         while True:
@@ -143,22 +164,22 @@ class Canvas:
                 if y > y1:
                     return
                 x: float = x0
-                if centred:
+                if centered:
                     x += max(0.0, (x1 - x0 - text.width(" ".join(line), face_name, pixels)) / 2)
                 if any(word[0] == "{" for word in line):
-                    self._mixed(x, y, line, face_name, pixels, fill, colour)
+                    self._mixed(x, y, line, face_name, pixels, fill, color)
                 else:
                     self.draw.text((x, y), " ".join(line), fill, face)
                 y += pixels * 1.04
             y += gap
 
-    def _mixed(self, x: float, y: float, line: list[str], family: str, pixels: int, fill: RGB, colour: str) -> None:
+    def _mixed(self, x: float, y: float, line: list[str], family: str, pixels: int, fill: RGB, color: str) -> None:
         """A line of words and signs."""
         for word in line:
             rest = word
             while rest.startswith("{"):
                 sign, _, rest = rest[1:].partition("}")
-                image = symbols.pip(colour if sign == "C" else sign, max(5, int(pixels * 0.8)), flat=True)
+                image = symbols.pip(color if sign == "C" else sign, max(5, int(pixels * 0.8)), flat=True)
                 self.image.paste(image, (round(x), round(y + pixels * 0.15)), image)
                 x += image.width
             self.draw.text((x, y), rest, fill, text.font(family, pixels))

@@ -1,50 +1,46 @@
-"""The frames of the drawn cards: 1993, 1997, 2003, 2015, borderless, showcase, sagas, planeswalkers, basic lands."""
+"""The frames of the drawn cards since 2003: bars, boxes, and what is laid out differently."""
 
 from random import Random
 
 from PIL import Image
 
-from cards.drawn import symbols, text
-from cards.drawn.canvas import RGB, Box, Canvas, luminance
+from cards.drawn import lands, old, symbols, text
+from cards.drawn.art import subject
+from cards.drawn.canvas import RGB, Box, Canvas
 from cards.drawn.card import Card
+from cards.drawn.inks import BLACK, Inks, dark, ink_on, inks_of, mix
 from cards.drawn.parts import (
-    BLACK,
-    LAND_BOX,
-    OLD,
-    OLD_STONE,
-    STONE,
-    WHITE,
     bar,
     body,
     border,
     collector,
-    dark,
-    ink_on,
-    inks_of,
     picture,
     power,
     rules,
+    stars,
     title,
     type_line,
 )
+from cards.drawn.planeswalkers import draw_planeswalker
 
-WINDOW: Box = (37, 74, 451, 379)  # of the picture, 2003 and 2015
-OLD_WINDOW: Box = (52, 64, 438, 372)
-OLD_TEXT: Box = (50, 410, 440, 608)
+WINDOW: Box = (37, 74, 451, 379)  # of the picture
+WHOLE: Box = (0, 0, 488, 680)
 
 
 def draw(rnd: Random, card: Card) -> Image.Image:
     """Draw a flat RGB card, 270 to 350 pixels wide, with square corners."""
     canvas = Canvas(rnd, rnd.choice((270, 310, 350)))
     border(canvas, card)
-    old = card.era in ("1993", "1997")
+    is_old = card.era in ("1993", "1997")
     if card.kind == "planeswalker":
-        _planeswalker(canvas, card)
-    elif card.kind == "mana":
-        (_old_land if old else _full_art_land if card.era == "borderless" else _land)(canvas, card)
-    elif old:
-        _old(canvas, card)
-    elif card.type_line.endswith(("Saga", "Class")):
+        draw_planeswalker(canvas, card)
+    elif card.basic:
+        (lands.draw_old if is_old else lands.draw_full_art if card.era == "borderless" else lands.draw)(canvas, card)
+    elif is_old:
+        old.draw(canvas, card)
+    elif card.room:
+        _room(canvas, card)
+    elif card.type_line.endswith(("Saga", "Class", "Case")):
         _saga(canvas, card)
     else:
         _modern(canvas, card)
@@ -53,41 +49,114 @@ def draw(rnd: Random, card: Card) -> Image.Image:
 
 def _modern(canvas: Canvas, card: Card) -> None:
     """2003 has a border all around, 2015 a black foot; borderless cards lay their bars on the picture."""
-    rnd, inks = canvas.rnd, inks_of(card)
-    edge = dark(inks.body, rnd.uniform(0.15, 0.6))
-    bars, box_ink, fill, alpha = inks.bar, inks.box, BLACK, 1.0
-    if card.era == "showcase":  # bars and box in odd inks; what stays is the colour of the frame and of the cost
+    rnd, inks = canvas.rnd, inks_of(canvas.rnd, card)
+    edge, end = mix(inks.line, dark(inks.body, 0.4), rnd.random() * 0.6), inks.line_end
+    bars, bars_end, box_ink, box_end, alpha = inks.bar, inks.bar_end, inks.box, inks.box_end, 1.0
+    on_picture = card.era in ("borderless", "extended") or card.color == "colorless"
+    if card.era == "showcase":  # bars and box in odd inks; what stays is the color of the frame and of the cost
         bars = inks.body if rnd.random() < 0.5 else dark(inks.body, rnd.uniform(0.3, 0.9))
         box_ink = rnd.choice((inks.box, inks.bar, dark(inks.body, rnd.uniform(0.25, 0.6)), (225, 205, 165)))
         edge = rnd.choice((edge, inks.bar, (205, 180, 90)))
-    if card.era == "borderless":
-        picture(canvas, (0, 0, 488, 680))
-        alpha = rnd.uniform(0.7, 1)
+        bars_end, box_end, end = bars, box_ink, edge
+    if on_picture and rnd.random() < 0.5:  # dark bars and a dark box with light letters, edged in the color
+        shade = rnd.uniform(0.2, 0.6)
+        bars, bars_end = dark(inks.line, shade), dark(inks.line_end, shade)
+        box_ink, box_end = (rnd.randint(14, 40),) * 3, None
+        edge, end = (mix(line, inks.bar, rnd.uniform(0, 0.4)) for line in (inks.line, inks.line_end))
+    window, middle = WINDOW, 401.0
+    if card.token and not on_picture:  # a short text, a tall picture
+        middle = rnd.choice((401, 480, 560))
+        window = (37, 74, 451, middle - 22)
+    if on_picture:
+        _picture_behind(canvas, card, inks)
+        alpha = rnd.uniform(0.55, 1)
     else:
-        foot = 655 if card.era == "2003" else rnd.choice((628, 634, 655))
-        body(canvas, (18, 18, 470, foot), inks.body, card.colour, 12)
-        if card.era != "2003" and rnd.random() < 0.7:  # paler beside the text box
-            pale = tuple((3 * a + 2 * b) // 5 for a, b in zip(inks.body, inks.box, strict=True))
-            body(canvas, (18, 405, 470, foot), inks.body if card.colour == "black" else pale, card.colour, 12)
-        if card.legendary and card.era == "2015":
-            canvas.draw.ellipse(canvas.box((60, 8, 428, 60)), fill=canvas.tint(inks.body))
-        picture(canvas, WINDOW)
-        canvas.outline(WINDOW, edge, 3)
-    box: Box = (37, 424, 451, 616 if card.era == "2003" else 630)
-    ground = canvas.tint(box_ink)
-    canvas.panel(box, ground, rnd.choice(("cloud", "marble", "fibre")), rnd.uniform(0, 0.04), alpha=alpha)
-    canvas.outline(box, edge, 2)
-    for y in ((35, 73), (381, 421)):
-        bar(canvas, (27, y[0], 461, y[1]), bars, edge, 9 if rnd.random() < 0.85 else 0)
+        _frame(canvas, card, inks)
+        picture(canvas, window)
+        canvas.outline(window, edge, 3, end=end)
+    box: Box = (37, middle + 23, 451, 616 if card.era == "2003" else 630)
+    ground, box_end = canvas.tint(box_ink), canvas.tint(box_end) if box_end else None
+    canvas.panel(box, ground, rnd.choice(("cloud", "marble", "fibre")), rnd.uniform(0, 0.04), alpha=alpha, end=box_end)
+    canvas.outline(box, edge, rnd.uniform(2, 4), end=end)
+    for y in (54.0, middle):
+        bar(canvas, (27, y - 19, 461, y + 19), bars, edge, 9 if rnd.random() < 0.85 else 0, end=bars_end)
+    if on_picture and rnd.random() < 0.3:  # somebody's head or wing before the bars
+        _overlap(canvas, (60, 20, 428, 380))
     title(canvas, card, 54, ink_on(bars))
-    type_line(canvas, card, 401, ink_on(bars))
-    fill = ink_on(ground)
+    type_line(canvas, card, middle, ink_on(bars))
+    fill = ink_on(mix(ground, (128, 128, 128), 1 - alpha))
     if card.levels:
         _levels(canvas, card, box, ground, edge)
-    else:
-        rules(canvas, card, (45, 432, 445, 602 if card.power else box[3] - 8), fill)
-        power(canvas, card, bars, edge)
+    elif not card.token or rnd.random() < 0.6:
+        rules(canvas, card, (45, box[1] + 8, 445, 602 if card.power else box[3] - 8), fill)
+    power(canvas, card, mix(bars, inks.bar, 0.5) if rnd.random() < 0.5 else bars, edge)
     collector(canvas, card)
+
+
+def _frame(canvas: Canvas, card: Card, inks: Inks) -> None:
+    """The body between border and bars, with the crown of a legend and the sky of an enchantment."""
+    rnd, edge = canvas.rnd, inks.body_end
+    foot = 655 if card.era == "2003" else rnd.choice((628, 634, 640, 655))
+    area: Box = (18, 18, 470, foot)
+    body(canvas, area, inks.body, card.color, 12, end=edge)
+    if card.starry:
+        stars(canvas, (20, 20, 468, 300))
+    if card.era != "2003" and rnd.random() < 0.5 and card.color != "black":  # paler, or darker, beside the text box
+        shades = [
+            mix(ink, box, rnd.uniform(0.1, 0.45)) if rnd.random() < 0.5 else dark(ink, 0.7)
+            for ink, box in ((inks.body, inks.box),)
+        ]
+        body(canvas, (18, 405, 470, foot), shades[0], card.color, 12, end=None if edge == inks.body else edge)
+    if card.legendary and card.era == "2015":
+        color = canvas.tint(inks.line if len(card.colors) == 2 else inks.body)
+        canvas.draw.ellipse(canvas.box((60, 6, 428, 60)), fill=color)
+        canvas.draw.rectangle(canvas.box((14, 14, 60, 46)), fill=color)
+        canvas.draw.rectangle(canvas.box((428, 14, 474, 46)), fill=canvas.tint(inks.line_end) if inks else color)
+
+
+def _picture_behind(canvas: Canvas, card: Card, inks: Inks) -> None:
+    """The picture behind all: to the card's edge, to its sides only, or seen through a pale frame."""
+    rnd = canvas.rnd
+    if card.era == "borderless":
+        picture(canvas, WHOLE)
+    elif card.era == "extended":
+        _frame(canvas, card, inks)
+        picture(canvas, (rnd.choice((0, 18)), 60, rnd.choice((470, 488)), 500))
+    else:
+        picture(canvas, (18, 18, 470, 640), 12)
+    if card.color == "colorless":
+        canvas.panel((18, 18, 470, 640), canvas.tint(inks.body), "cloud", 0.08, radius=12, alpha=rnd.uniform(0.2, 0.7))
+        picture(canvas, (37, 74, 451, 379)) if rnd.random() < 0.5 else None
+
+
+def _overlap(canvas: Canvas, box: Box) -> None:
+    """Paste somebody over what is drawn so far, as pictures do that break out of their window."""
+    x0, y0, x1, y1 = canvas.box(box)
+    image, mask = subject(canvas.rnd, x1 - x0, y1 - y0)
+    canvas.image.paste(image, (x0, y0), mask)
+
+
+def _room(canvas: Canvas, card: Card) -> None:
+    """Two small cards side by side, to be read with the card turned."""
+    rnd, inks = canvas.rnd, inks_of(canvas.rnd, card)
+    width, height = canvas.image.size
+    wide = Canvas(rnd, width)
+    wide.image = Image.new("RGB", (height, width), canvas.image.getpixel((2, 2)))
+    wide.draw = symbols.ImageDraw.Draw(wide.image)
+    second = inks if rnd.random() < 0.7 else inks._replace(box=inks.bar)
+    body(wide, (18, 18, 662, 470), inks.body, card.color, 12, end=inks.body_end)
+    for left, own in ((24, inks), (344, second)):
+        right = left + 312
+        picture(wide, (left + 8, 62, right - 8, 236))
+        wide.panel((left + 8, 274, right - 8, 452), wide.tint(own.box), "cloud", 0.03)
+        for y in (44, 254):
+            bar(wide, (left, y - 16, right, y + 16), own.bar, dark(own.line, 0.8), 7)
+        begin = wide.pips(right - 8, 44, card.cost[-3:], 19)
+        wide.write(left + 10, 44, text.name(rnd), "STIXGeneralBol", 20, BLACK, room=begin - left - 16)
+        wide.write(left + 10, 254, f"{card.type_line.split(' — ')[0]} — Room", "STIXGeneralBol", 17, BLACK, room=270)
+        words = [(words, False) for words in text.rules(rnd, 1, 3)]
+        wide.paragraphs((left + 14, 280, right - 14, 448), words, "STIXGeneral", BLACK, card.sign, size=19)
+    canvas.image.paste(wide.image.transpose(Image.Transpose.ROTATE_90), (0, 0))
 
 
 def _levels(canvas: Canvas, card: Card, box: Box, ground: RGB, edge: RGB) -> None:
@@ -107,57 +176,17 @@ def _levels(canvas: Canvas, card: Card, box: Box, ground: RGB, edge: RGB) -> Non
         )
 
 
-def _old(canvas: Canvas, card: Card) -> None:
-    """1993 and 1997: no bars, names in light letters on the frame, a sunken picture, a bevelled text box."""
-    rnd, inks = canvas.rnd, OLD[card.colour]
-    _old_body(canvas, inks.body, card.colour, 0.2)
-    picture(canvas, OLD_WINDOW)
-    canvas.bevel(OLD_WINDOW)
-    ink = canvas.tint(inks.box if rnd.random() < 0.7 else inks.body)
-    canvas.panel(OLD_TEXT, ink, rnd.choice(("fibre", "marble", "grain", "cloud")), rnd.uniform(0.02, 0.12), zoom=0.5)
-    canvas.bevel(OLD_TEXT, rnd.uniform(1, 4))
-    fill = WHITE if luminance(inks.body) < 150 or rnd.random() < 0.5 else BLACK
-    shadow = BLACK if fill == WHITE else None
-    begin = canvas.pips(440, 44, card.cost, 23, flat=True)
-    canvas.write(52, 44, card.name, rnd.choice(text.PLAIN_TITLES), 27, fill, shadow=shadow, room=begin - 60)
-    line = card.type_line.replace(" — ", " " if card.era == "1993" else " - ")
-    canvas.write(52, 391, line, "STIXGeneral", 23, fill, shadow=shadow, room=350)
-    if card.era == "1997":
-        sign, colour = symbols.set_sign(rnd, canvas.px(26))
-        canvas.image.paste(colour, (canvas.px(412), canvas.px(378)), sign)
-    centred = rnd.random() < 0.3
-    canvas.paragraphs((62, 420, 428, 600), card.rules, "STIXGeneral", ink_on(ink), card.sign, size=25, centred=centred)
-    _illustrator(canvas, fill, shadow)
-    if card.power:
-        canvas.write(444, 628, card.power, "STIXGeneralBol", 33, fill, anchor="rm", shadow=shadow)
-
-
-def _old_body(canvas: Canvas, colour: RGB, key: str, amount: float) -> None:
-    """The frame of those years, most often with a darker rim."""
-    rnd, rim = canvas.rnd, canvas.rnd.choice((0, 6, 10, 14))
-    if rim:
-        body(canvas, (22, 22, 466, 658), dark(colour, rnd.uniform(0.45, 0.8)), key, 3, amount)
-    body(canvas, (22 + rim, 22 + rim, 466 - rim, 658 - rim), colour, key, 3, amount)
-
-
-def _illustrator(canvas: Canvas, fill: RGB, shadow: RGB | None) -> None:
-    x, anchor = canvas.rnd.choice(((52, "lm"), (244, "mm")))
-    line = f"Illus. {text.name(canvas.rnd)}"
-    canvas.write(x, 622, line, "STIXGeneral", 19, fill, anchor=anchor, shadow=shadow, room=300)
-    canvas.write(x, 640, "© drawn by code", "STIXGeneral", 11, fill, anchor=anchor)
-
-
 def _saga(canvas: Canvas, card: Card) -> None:
     """An enchantment whose chapters, or levels, stand beside a tall picture."""
-    rnd, inks = canvas.rnd, inks_of(card)
-    edge = dark(inks.body)
-    body(canvas, (18, 18, 470, 630), inks.body, card.colour, 12)
+    rnd, inks = canvas.rnd, inks_of(canvas.rnd, card)
+    edge = mix(inks.line, dark(inks.body), rnd.random())
+    body(canvas, (18, 18, 470, 630), inks.body, card.color, 12, end=inks.body_end)
     saga = card.type_line.endswith("Saga")
     left, right = (37, 244) if saga else (244, 451)
     picture(canvas, (244, 74, 451, 572) if saga else (37, 74, 244, 572))
-    canvas.panel((left, 74, right, 572), canvas.tint(inks.box), "cloud", 0.03)
+    canvas.panel((left, 74, right, 572), canvas.tint(inks.box), "cloud", 0.03, end=canvas.tint(inks.box_end))
     for y in ((35, 73), (572, 612)):
-        bar(canvas, (27, y[0], 461, y[1]), inks.bar, edge)
+        bar(canvas, (27, y[0], 461, y[1]), inks.bar, edge, end=inks.bar_end)
     title(canvas, card, 54, BLACK)
     type_line(canvas, card, 592, BLACK)
     chapters = [*card.rules, *[(words, False) for words in text.rules(rnd, 2, 3)]]
@@ -172,149 +201,4 @@ def _saga(canvas: Canvas, card: Card) -> None:
         else:
             canvas.panel((left, y - 14, right, y + 14), canvas.tint(inks.body), "cloud", 0.05)
             canvas.write(left + 10, y, f"Level {i + 1}", "STIXGeneralBol", 18, ink_on(inks.body))
-    collector(canvas, card)
-
-
-def _planeswalker(canvas: Canvas, card: Card) -> None:
-    """The picture reaches behind the abilities; their costs stand on the left, the loyalty at the lower right."""
-    rnd, inks = canvas.rnd, inks_of(card)
-    edge = dark(inks.body, rnd.uniform(0.1, 0.5))
-    window: Box = (
-        (0, 0, 488, 680) if card.era == "borderless" else (rnd.uniform(26, 40), 60, rnd.uniform(448, 462), 640)
-    )
-    if card.era != "borderless":
-        body(canvas, (18, 18, 470, 646), inks.body, card.colour, 22)
-    picture(canvas, window, 22)
-    middle = rnd.choice((402, 402, 412, 375))
-    if card.era != "borderless" and rnd.random() < 0.6:  # the window narrows towards its foot
-        ink, narrow = canvas.tint(inks.body), rnd.uniform(38, 56)
-        for side in ((16, 30, narrow), (472, 458, 488 - narrow)):
-            corners = [(side[0], 70), (side[1], 90), (side[2], middle - 20), (side[0], middle - 20)]
-            canvas.draw.polygon([(x * canvas.scale, y * canvas.scale) for x, y in corners], ink, edge)
-    elif rnd.random() < 0.5:
-        canvas.outline(window, rnd.choice((edge, inks.bar)), 3, 22)
-    for y in ((31, 69), (middle - 19, middle + 19)):
-        bar(canvas, (24, y[0], 464, y[1]), inks.bar, edge)
-    title(canvas, card, 50, BLACK)
-    type_line(canvas, card, middle, BLACK)
-    count = rnd.choice((2, 3, 3, 3, 4))
-    top, bottom = middle + 24, rnd.uniform(615, 632)
-    ground = canvas.tint(rnd.choice((inks.box, inks.box, inks.bar, (205, 205, 205), (160, 158, 156))))
-    light, other = rnd.uniform(0.55, 1.0), rnd.choice((1.0, 0.92, 0.85, 0.75))
-    starts = sorted(rnd.uniform(-0.25, 0.25) + i for i in range(1, count))
-    lines = [top, *(top + s * (bottom - top) / count for s in starts), bottom]
-    static = rnd.random() < 0.3  # the first ability of some costs nothing
-    for i in range(count):
-        strip: Box = (36, lines[i], 452, lines[i + 1])
-        canvas.panel(strip, ground if i % 2 else dark(ground, other), "cloud", 0.02, alpha=light)
-        words = [(words, False) for words in text.rules(rnd, 1, 2)]
-        free = static and i == 0
-        inner = (50 if free else 84, strip[1] + 4, 444 if i < count - 1 else 400, strip[3] - 4)
-        canvas.paragraphs(inner, words, "STIXGeneral", BLACK, card.sign, size=21)
-        if not free:
-            _loyalty_cost(canvas, (strip[1] + strip[3]) / 2)
-    x, y = rnd.gauss(428, 4), rnd.gauss(643, 4)
-    shield = [(-32, -20), (-14, -14), (0, -21), (14, -14), (32, -20), (36, 4), (0, 22), (-36, 4)]
-    _shield(canvas, x, y, rnd.uniform(0.9, 1.15), shield)
-    canvas.write(x, y, str(rnd.randint(2, 7)), "STIXGeneralBol", 27, WHITE, anchor="mm")
-    collector(canvas, card)
-
-
-def _shield(canvas: Canvas, x: float, y: float, size: float, points: list[tuple[float, float]]) -> None:
-    corners = [((x + dx * size) * canvas.scale, (y + dy * size) * canvas.scale) for dx, dy in points]
-    canvas.draw.polygon(corners, fill=BLACK, outline=canvas.rnd.choice(((185, 185, 185), (90, 90, 90), BLACK)))
-
-
-def _loyalty_cost(canvas: Canvas, y: float) -> None:
-    sign, number = canvas.rnd.choice(("+", "+", "−", "−", "")), canvas.rnd.randint(1, 12)
-    tip = {"+": (0, -23), "−": (0, 23), "": (0, 0)}[sign]
-    upper = [(-26, -14), tip, (26, -14)] if sign == "+" else [(-26, -14), (26, -14)]
-    lower = [(26, 14), tip, (-26, 14)] if sign == "−" else [(26, 14), (-26, 14)]
-    _shield(canvas, 48, y, canvas.rnd.uniform(0.95, 1.1), [*upper, *lower])
-    canvas.write(48, y, f"{sign}{number}" if sign else "0", "STIXGeneralBol", 21, WHITE, anchor="mm")
-
-
-def _sign(canvas: Canvas, card: Card, x: float, y: float, size: float, ink: RGB, rim: RGB | None) -> None:
-    image, mask = symbols.embossed(card.colour, canvas.px(size), ink, rim)
-    canvas.image.paste(image, (canvas.px(x - size / 2), canvas.px(y - size / 2)), mask)
-
-
-def _sign_ink(canvas: Canvas, card: Card, faint: float) -> RGB:
-    ink, ground = symbols.INK[card.colour], LAND_BOX[card.colour]
-    return canvas.tint(tuple(round(i + (g - i) * faint) for i, g in zip(ink, ground, strict=True)))
-
-
-def _land(canvas: Canvas, card: Card) -> None:
-    """2003 and 2015: a frame of stone, bars and box in the land's colour, its sign large in the box."""
-    rnd, inks = canvas.rnd, inks_of(card)
-    foot = 655 if card.era == "2003" else 628
-    body(canvas, (18, 18, 470, foot), STONE if rnd.random() < 0.7 else inks.body, "artifact", 12, 0.2)
-    edge = dark(inks.body, rnd.uniform(0.15, 0.5))
-    picture(canvas, WINDOW)
-    canvas.outline(WINDOW, edge, 3)
-    box: Box = (37, 424, 451, 628 if card.era == "2015" else 618)
-    ground = canvas.tint(LAND_BOX[card.colour] if rnd.random() < 0.85 else inks.box)
-    canvas.panel(
-        box, ground, rnd.choice(("cloud", "marble")), rnd.choice((0.02, 0.06, 0.2)), slope=rnd.uniform(-0.1, 0.1)
-    )
-    canvas.outline(box, edge, 2)
-    for y in ((35, 73), (381, 421)):
-        bar(canvas, (27, y[0], 461, y[1]), inks.bar, edge)
-    title(canvas, card, 54, BLACK)
-    type_line(canvas, card, 401, BLACK)
-    rim = rnd.choice((None, BLACK)) if card.colour != "white" else (40, 30, 20)
-    _sign(canvas, card, 244, 522, rnd.uniform(115, 165), _sign_ink(canvas, card, rnd.uniform(0, 0.3)), rim)
-    collector(canvas, card)
-
-
-def _old_land(canvas: Canvas, card: Card) -> None:
-    """1993 and 1997: a dull frame, a tinted box with the sign, or words with a small one."""
-    rnd = canvas.rnd
-    stone = OLD_STONE if rnd.random() < 0.75 else tuple(int(c * 0.6) for c in LAND_BOX[card.colour])
-    _old_body(canvas, stone, "artifact", 0.15)
-    picture(canvas, OLD_WINDOW)
-    canvas.bevel(OLD_WINDOW)
-    box = {
-        "white": ((205, 175, 115), (196, 170, 128)),
-        "black": ((98, 116, 118), (104, 98, 92)),  # a pool, or mud
-        "green": ((150, 152, 90), (128, 140, 100)),
-    }.get(card.colour, (LAND_BOX[card.colour],))
-    ground = canvas.tint(dark(rnd.choice((LAND_BOX[card.colour], *box)), rnd.uniform(0.65, 1)), 1.6)
-    canvas.panel(OLD_TEXT, ground, rnd.choice(("fibre", "marble", "cloud")), rnd.uniform(0.02, 0.12))
-    canvas.bevel(OLD_TEXT, rnd.uniform(2, 7))
-    canvas.write(52, 44, card.name, rnd.choice(text.PLAIN_TITLES), 27, WHITE, shadow=BLACK)
-    canvas.write(52, 391, card.type_line, "STIXGeneral", 23, WHITE, shadow=BLACK)
-    if rnd.random() < 0.65:
-        _sign(canvas, card, 244, 509, rnd.uniform(110, 165), _sign_ink(canvas, card, rnd.uniform(0, 0.6)), None)
-    else:
-        say = rnd.choice((("{T}:", "Add", "{C}"), ("{T}:", "Add", "{C}"), ("Tap", "to", "add", "{C}")))
-        words, size = [*say, "to", "your", "mana", "pool."], rnd.choice((25, 25, 36))
-        place = (100, 420, 390, 600)
-        canvas.paragraphs(place, [(words, False)], "STIXGeneral", BLACK, card.colour, size=size, centred=True)
-    _illustrator(canvas, WHITE, BLACK)
-
-
-def _full_art_land(canvas: Canvas, card: Card) -> None:
-    """The picture fills the card; a bar or two and the sign in a circle say which land it is."""
-    rnd, inks = canvas.rnd, inks_of(card)
-    inset = rnd.choice((0, 18, 24))
-    window: Box = (inset, inset, 488 - inset, 680 - rnd.choice((inset, 54)))
-    picture(canvas, window, 12)
-    if inset:
-        canvas.outline(window, canvas.tint(rnd.choice((inks.body, STONE))), rnd.uniform(3, 14), 12)
-    style, low = rnd.choice(("both", "foot", "head", "foot", "split")), rnd.uniform(575, 605)
-    if style in ("both", "head"):
-        bar(canvas, (27, 30, 461, 66), inks.bar, dark(inks.body))
-        canvas.write(40, 48, card.name, "STIXGeneralBol", 25, BLACK)
-    if style != "head":
-        bar(canvas, (27, low - 20, 461, low + 20), inks.bar, dark(inks.body))
-    if style == "split":  # the kind to the left of the sign, the name to its right
-        canvas.write(44, low, "Basic Land", "STIXGeneralBol", 21, BLACK)
-        canvas.write(446, low, card.name, "STIXGeneralBol", 21, BLACK, anchor="rm")
-    elif style != "head":
-        canvas.write(90, low, card.type_line, "STIXGeneralBol", 21, BLACK, room=300)
-    places = ((244, 60), (244, 80), (244, 110))
-    x, size = rnd.choice(places if style == "split" else (*places, (52, 46), (52, 46), (52, 46)))
-    pip = symbols.pip(card.colour, canvas.px(size), flat=rnd.random() < 0.5)
-    canvas.image.paste(pip, (canvas.px(x - size / 2), canvas.px(low - size / 2)), pip)
     collector(canvas, card)

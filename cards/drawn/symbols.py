@@ -22,7 +22,7 @@ DISC = {
     "black": (190, 182, 178),
     "red": (243, 165, 138),
     "green": (150, 205, 165),
-    "grey": (202, 196, 192),
+    "gray": (202, 196, 192),
 }
 
 
@@ -101,20 +101,25 @@ SHAPES = {"white": _sun, "blue": _drop, "black": _skull, "red": _flame, "green":
 
 
 @lru_cache(maxsize=256)
-def mask(colour: str, size: int) -> Image.Image:
-    """The sign of a colour as an `L` mask of size × size."""
+def mask(color: str, size: int) -> Image.Image:
+    """The sign of a color as an `L` mask of size × size."""
     big = Image.new("L", (SIDE, SIDE), 0)
-    SHAPES[colour](ImageDraw.Draw(big))
+    SHAPES[color](ImageDraw.Draw(big))
     return big.resize((size, size), Image.Resampling.BOX if size < SIDE else Image.Resampling.BICUBIC)
 
 
 @lru_cache(maxsize=1024)
 def pip(sign: str, size: int, flat: bool = False) -> Image.Image:
-    """A cost circle as RGBA: a colour's sign, a number or `T`; flat ones throw no shadow."""
+    """A cost circle as RGBA: a color's sign, two colors' (`red/green`), a number or `T`; flat ones throw no shadow."""
+    if "/" in sign:
+        one, other = (pip(half, size, flat) for half in sign.split("/"))
+        half = Image.new("L", one.size, 0)
+        ImageDraw.Draw(half).polygon([(one.width, 0), (one.width, one.height), (0, one.height)], fill=255)
+        return Image.composite(other, one, half)
     edge, scale = size + 2, 3
     image = Image.new("RGBA", (edge * scale, edge * scale), (0, 0, 0, 0))
     draw = ImageDraw.Draw(image)
-    disc = DISC.get(sign, DISC["grey"])
+    disc = DISC.get(sign, DISC["gray"])
     if not flat:
         draw.ellipse((0, 2 * scale, size * scale, (size + 2) * scale - 1), fill=(10, 10, 10, 255))
     draw.ellipse((scale, 0, (size + 1) * scale, size * scale), fill=(*disc, 255))
@@ -123,13 +128,13 @@ def pip(sign: str, size: int, flat: bool = False) -> Image.Image:
         at = (scale + (size * scale - inner) // 2, (size * scale - inner) // 2)
         image.paste((20, 17, 15, 255) if sign != "white" else (60, 52, 30, 255), at, mask(sign, inner))
     else:
-        centre = (scale + size * scale / 2, size * scale / 2)
-        draw.text(centre, sign, (15, 12, 10, 255), font("DejaVuSerif-Bold", int(size * scale * 0.72)), anchor="mm")
+        center = (scale + size * scale / 2, size * scale / 2)
+        draw.text(center, sign, (15, 12, 10, 255), font("DejaVuSerif-Bold", int(size * scale * 0.72)), anchor="mm")
     return image.resize((edge, edge), Image.Resampling.BOX)
 
 
 def set_sign(rnd: Random, size: int) -> tuple[Image.Image, tuple[int, int, int]]:
-    """A random set sign: its mask and its rarity colour."""
+    """A random set sign: its mask and its rarity color."""
     big = Image.new("L", (64, 64), 0)
     draw = ImageDraw.Draw(big)
     kind, turn = rnd.randrange(5), rnd.uniform(0, math.tau)
@@ -150,15 +155,15 @@ def set_sign(rnd: Random, size: int) -> tuple[Image.Image, tuple[int, int, int]]
     else:
         draw.rectangle((10, 4, 54, 40), fill=255)
         draw.polygon([(10, 40), (54, 40), (32, 62)], fill=255)
-    colour = rnd.choice(((15, 13, 12), (15, 13, 12), (150, 165, 175), (190, 160, 90), (215, 95, 35)))
-    return big.resize((size, size), Image.Resampling.BOX), colour
+    color = rnd.choice(((15, 13, 12), (15, 13, 12), (150, 165, 175), (190, 160, 90), (215, 95, 35)))
+    return big.resize((size, size), Image.Resampling.BOX), color
 
 
 def embossed(
-    colour: str, size: int, ink: tuple[int, int, int], rim: tuple[int, int, int] | None
+    color: str, size: int, ink: tuple[int, int, int], rim: tuple[int, int, int] | None
 ) -> tuple[Image.Image, Image.Image]:
     """The big sign of a basic land as RGB and mask, with a rim around it when one is asked for."""
-    shape = mask(colour, size)
+    shape = mask(color, size)
     image = Image.new("RGB", (size, size), ink)
     if rim is None:
         return image, shape

@@ -41,7 +41,7 @@ SENTENCES = tuple(
         "Its keeper gains three life.",
         "Choose one or both of the following.",
         "At the beginning of your turn, you may turn this over. If you do, each rival loses 2 life.",
-        "{C}, {T}: Add one spark of any colour.",
+        "{C}, {T}: Add one spark of any color.",
         "{1}{C}: This gets +2/+0 until end of turn. Use this only once each turn.",
         "{2}, {T}, give up this: It deals 3 damage to any one target.",
         "Put a charge counter on this. Then, if there are four or more of them, take them all off.",
@@ -53,7 +53,7 @@ SENTENCES = tuple(
         "It costs {1} less for each other card of its kind that you hold.",
     )
 )
-FLAVOUR = tuple(
+FLAVOR = tuple(
     tuple(sentence.split())
     for sentence in (
         "The road remembers every foot that crossed it.",
@@ -101,9 +101,9 @@ def rules(rnd: Random, least: int = 1, most: int = 4) -> list[list[str]]:
     return [list(s) for s in rnd.sample(SENTENCES, rnd.randint(least, most))]
 
 
-def flavour(rnd: Random) -> list[str]:
-    """One sentence of flavour text as words."""
-    return list(rnd.choice(FLAVOUR))
+def flavor(rnd: Random) -> list[str]:
+    """One sentence of flavor text as words."""
+    return list(rnd.choice(FLAVOR))
 
 
 def wrap(words: list[str], family: str, size: int, room: float) -> list[list[str]]:

@@ -137,7 +137,7 @@ def test_nothing_is_left_when_drawing_fails(tmp_path: Path, monkeypatch: pytest.
     def fail(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(demo, "draw_card", fail)
+    monkeypatch.setattr(demo, "draw_image", fail)
 
     with pytest.raises(OSError, match="No space left"):
         demo.draw(tmp_path / "cards", count=60, workers=1)
