@@ -9,11 +9,16 @@ import time
 from collections import Counter
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from random import Random
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from cards.drawn import demo
+from cards.drawn import demo, frames
+from cards.drawn.card import COLORS, design
+from cards.drawn.inks import OF_2015
+from cards.drawn.negatives import draw_negative
 from trainer.data.staging import staged_folder
 from trainer.errors import UserError
 
@@ -62,6 +67,104 @@ def test_splits_are_70_15_15_of_every_label_set_and_share_no_card() -> None:
         assert train + val + test == 50
         assert abs(val - 7.5) <= 0.5
         assert abs(test - 7.5) <= 0.5
+
+
+def test_unusual_cards_and_negatives_are_drawn_beside_the_usual_ones(tmp_path: Path) -> None:
+    demo.draw(tmp_path / "all", count=120, seed=1, photos=0.5, unusual=0.3, negatives=0.2, turned=0.5, workers=1)
+
+    sizes = Counter(path.parent.name for path in (tmp_path / "all").rglob("*.jpg"))
+    assert sizes["_none"] == 24
+    assert sum(sizes[name] for name in demo.LABEL_SETS) >= 60
+    assert sizes.total() == 120
+    for split in ("train", "val", "test"):
+        assert (tmp_path / "all" / split / "_none").is_dir()
+
+
+def test_the_usual_cards_do_not_depend_on_the_others() -> None:
+    usual = {job for job in demo.plan(100) if job.label_set in demo.LABEL_SETS}
+
+    with_others = set(demo.plan(160, unusual_share=0.25, negatives=0.125))
+
+    assert usual <= with_others
+    assert len(with_others) == 160
+
+
+def test_every_unusual_label_set_is_made_of_the_ten_labels() -> None:
+    labels = {label for label_set in demo.LABEL_SETS for label in label_set.split("-")}
+    drawn = [demo.unusual(index) for index in range(2000)]
+
+    assert {label for label_set in drawn for label in label_set.split("-")} <= labels
+    assert not set(drawn) & set(demo.LABEL_SETS)
+    counts = Counter(len([c for c in COLORS if c in label_set.split("-")]) for label_set in drawn)
+    assert set(counts) == {0, 1, 2, 3, 4, 5}
+
+
+@pytest.mark.parametrize("era", ["1993", "1997", "2003", "2015", "borderless", "extended", "showcase"])
+def test_every_era_draws_every_kind_of_card(era: str) -> None:
+    label_sets = [*demo.LABEL_SETS, *map(demo.unusual, range(40))]
+    for number, label_set in enumerate(label_sets):
+        rnd = Random(f"{era}/{number}")
+        card = design(rnd, label_set.split("-"))
+        card.era = era
+
+        image = frames.draw(rnd, card)
+
+        assert image.mode == "RGB"
+        assert 1.38 < image.height / image.width < 1.41
+        assert np.asarray(image).std() > 15, label_set
+
+
+@pytest.mark.parametrize("color", COLORS)
+def test_a_frame_shows_the_inks_that_were_measured(color: str) -> None:
+    """At the left edge of the frame between title and text box, where no text or picture is."""
+    seen = []
+    for number in range(12):
+        rnd = Random(f"inks/{number}")
+        card = design(rnd, [color, "creature"])
+        card.era, card.legendary, card.token, card.levels = "2015", False, False, False
+        pixels = np.asarray(frames.draw(rnd, card).resize((488, 680)))
+        seen.append(np.median(pixels[120:360, 22:30].reshape(-1, 3), 0))
+
+    off = np.abs(np.median(seen, 0) - OF_2015[color][0])
+
+    assert off.max() < 30
+
+
+def test_a_hybrid_frame_has_one_color_on_each_side() -> None:
+    rnd = Random(5)
+    card = design(rnd, ["blue", "red", "creature"])
+    card.era, card.colors, card.hybrid, card.token = "2015", ("blue", "red"), True, False
+    pixels = np.asarray(frames.draw(rnd, card).resize((488, 680))).astype(int)
+
+    left, right = (np.median(pixels[120:360, x : x + 8].reshape(-1, 3), 0) for x in (22, 458))
+
+    assert left[2] > left[0] + 40
+    assert right[0] > right[2] + 40
+
+
+def test_an_old_creature_has_its_power_on_the_frame() -> None:
+    """The only sign by which it differs from a spell of those years: it must be there, and nowhere else."""
+    digits = {}
+    for power in ("", "10/10"):
+        rnd = Random(8)
+        card = design(Random(3), ["red", "creature"])
+        card.era, card.power = "1993", power
+        digits[power] = np.asarray(frames.draw(rnd, card).resize((488, 680))).astype(int)
+
+    changed = np.abs(digits["10/10"] - digits[""]).max(2) > 60
+    rows, columns = np.nonzero(changed)
+
+    assert changed.sum() > 200
+    assert rows.min() > 600
+    assert columns.min() > 350
+
+
+def test_negatives_are_varied_rgb_images() -> None:
+    images = [draw_negative(Random(number))[0] for number in range(30)]
+
+    assert {image.mode for image in images} == {"RGB"}
+    assert len({image.size for image in images}) > 20
+    assert all(min(image.size) >= 100 and max(image.size) <= 700 for image in images)
 
 
 @pytest.mark.parametrize("count", [54, 100, 901])
@@ -122,7 +225,10 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
     ("arguments", "sentence"),
     [
         ({"count": 53}, "--count 53 is too few: .* at least 54"),
+        ({"count": 100, "negatives": 0.5}, "--count 100 is too few: .* at least 54 cards, and 50 are left for them"),
         ({"photos": 1.5}, "--photos 1.5 is not a share"),
+        ({"turned": -0.1}, "--turned -0.1 is not a share"),
+        ({"unusual": 0.6, "negatives": 0.6}, "--unusual 0.6 and --negatives 0.6 are more than 1 together"),
         ({"workers": 0}, "--workers 0 draws nothing"),
     ],
 )
