@@ -22,14 +22,13 @@ import numpy as np
 from PIL import Image
 
 from cards.drawn.negatives import draw_negative
-from trainer.data.image import load_rgb, resize
+from trainer.data.images import load_rgb, resize
 from trainer.data.parallel import in_order
+from trainer.data.samples import Sample, find_images, read_samples
 from trainer.errors import UserError
-from trainer.onnx_file import OnnxClassifier, batched, decided
-from trainer.predict import find_images
+from trainer.model.onnx_file import OnnxClassifier, batched, decided
 from trainer.resources import cpu_cores
 
-NO_LABEL = "_none"
 DRAWN_OTHERS = 400  # images without a card, where no folder has any
 SEED = "benchmark"  # of those, unlike any that training draws
 
@@ -58,16 +57,16 @@ def framed(image: Image.Image) -> Image.Image:
 VIEWS = {"upright": upright, "turned 90": turned(90), "turned 180": turned(180), "framed": framed}
 
 
-def labels_of(path: Path, classes: list[str]) -> np.ndarray:
-    """bool `[C]`: the labels in the name of the image's folder.
+def truth_of(samples: list[Sample], classes: list[str]) -> np.ndarray:
+    """bool `[N, C]`: the labels of the images.
 
     Raises:
         UserError: if the model lacks one of them.
     """
-    names = [] if path.parent.name == NO_LABEL else path.parent.name.split("-")
-    if unknown := [name for name in names if name not in classes]:
-        raise UserError(f"'{path.parent}' has the label '{unknown[0]}', which the model lacks: {', '.join(classes)}")
-    return np.isin(classes, names)
+    for sample in samples:
+        if unknown := [label for label in sample.labels if label not in classes]:
+            raise UserError(f"'{sample.path}' has the label '{unknown[0]}'; the model knows {', '.join(classes)}")
+    return np.stack([np.isin(classes, sample.labels) for sample in samples])
 
 
 def predict(model: OnnxClassifier, paths: list[Path], view: Callable[[Image.Image], Image.Image]) -> np.ndarray:
@@ -112,9 +111,9 @@ def main() -> int:
         classes, thresholds = model.metadata.classes, model.metadata.thresholds
         result: dict[str, dict[str, dict[str, float]]] = {}
         for folder in options.folders:
-            paths = find_images(folder)
-            paths = paths[:: max(1, len(paths) // options.images)] if options.images else paths
-            truth = np.stack([labels_of(path, classes) for path in paths])
+            samples = read_samples(folder).images
+            samples = samples[:: max(1, len(samples) // options.images)] if options.images else samples
+            truth, paths = truth_of(samples, classes), [sample.path for sample in samples]
             print(f"{folder.name}: {len(paths)} images")
             for view, change in VIEWS.items():
                 probabilities = predict(model, paths, change)
