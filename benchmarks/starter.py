@@ -22,7 +22,8 @@ import numpy as np
 from PIL import Image
 
 from cards.drawn.negatives import draw_negative
-from trainer.data.images import load_rgb, resize
+from contract.images import resize
+from trainer.data.images import load_rgb
 from trainer.data.parallel import in_order
 from trainer.data.samples import Sample, find_images, read_samples
 from trainer.errors import UserError
