@@ -27,7 +27,7 @@ with servers.server([sys.executable, "-c", "exit('boom')"], "http://127.0.0.1:9"
 
 def starter(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, BENCHMARKS / "starter.py", *map(str, arguments)]
-    return subprocess.run(command, cwd=BENCHMARKS.parent, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=BENCHMARKS.parent, capture_output=True, text=True, timeout=550)
 
 
 @pytest.fixture
