@@ -27,6 +27,8 @@ ROOT = Path(__file__).resolve().parent.parent
 STRACE = ("strace", "-f", "-qq", "--seccomp-bpf", "-e", "trace=connect,sendto,sendmsg,sendmmsg")
 ADDRESS = re.compile(r'sin6?_port=htons\((\d+)\).*?(?:inet_addr\(|inet_pton\(AF_INET6, )"([^"]+)"')
 DNS = 53
+# A page of mtgpics.com with the pictures of a set.
+DECK = "/set?set=m19"
 # Where libraries keep what they report: a file here says that reporting was on, even if nothing was sent yet.
 REPORTS = (".cache/Microsoft", ".config/mlflow", ".streamlit")
 
@@ -109,8 +111,19 @@ def reports(home: Path) -> list[str]:
     return [name for name in REPORTS if (home / name).exists()]
 
 
-def runs(port: int, mlflow_port: int) -> list[list[str]]:
-    """Every command that needs nothing from elsewhere, in an order that works."""
+def name_of(words: Sequence[str]) -> str:
+    """The command, as trainer/cli.py calls it, that some arguments begin with."""
+    return " ".join(words[: 2 if words[0] == "data" else 1])
+
+
+def runs(port: int, mlflow_port: int, cards: str) -> list[list[str]]:
+    """Every command, in an order that works.
+
+    Args:
+        port: the app's, of `serve`.
+        mlflow_port: MLflow's.
+        cards: the address of what stands in for Scryfall and mtgpics.com.
+    """
     fit = "--data.input_size [32,32] --trainer.max_epochs 1 --data.workers 0 --trainer.limit_train_batches 2"
     return [
         line.split()
@@ -118,6 +131,8 @@ def runs(port: int, mlflow_port: int) -> list[list[str]]:
             "data demo drawn --count 108 --workers 1",
             "data describe drawn --check",
             "data split drawn/train split --near_duplicate_bits -1",
+            "data scryfall fetched --set m19",
+            f"data mtgpics --deck-url {cards}{DECK} --save-dir deck",
             "data push drawn s3://data/drawn",
             "data pull s3://data/drawn pulled",
             f"fit --data.root drawn --model.weights none {fit}",
@@ -138,6 +153,7 @@ def main() -> int:
     parser.add_argument("--only", choices=("help", "runs"), help="one half of it")
     only = parser.parse_args().only
     sys.path[:0] = [str(ROOT / "tests/unit"), str(ROOT)]
+    from card_server import CardServer, card
     from s3_server import s3_server
     from servers import free_port
 
@@ -157,13 +173,19 @@ def main() -> int:
         for name in () if only == "runs" else COMMANDS:
             status, output, found = traced(["-m", "trainer.cli", *name.split(), "--help"], home)
             line(f"{name} --help", status, found, reports(home), output)
-        with s3_server(home / "s3") as keys:
-            for words in () if only == "help" else runs(free_port(), free_port()):
+        tried = runs(free_port(), free_port(), "")
+        if forgotten := set(COMMANDS) - set(map(name_of, tried)):
+            raise SystemExit(f"no run tries: {', '.join(sorted(forgotten))}")
+        with s3_server(home / "s3") as keys, CardServer() as cards:
+            cards.cards = [card("Bear", "Creature — Bear", "G"), card("Ring", "Artifact")]
+            cards.pages[DECK] = (b"<html><img src='../pics/reg/m19/001.jpg' alt='Bear'></html>", "text/html")
+            keys |= {"MANASIGHT_SCRYFALL_URL": cards.url}
+            for words in () if only == "help" else runs(free_port(), free_port(), cards.url):
                 if words[0] == "serve":
                     status, output, found = traced_servers(["-m", "trainer.cli", *words], home, "Ctrl-C")
                 else:
                     status, output, found = traced(["-m", "trainer.cli", *words], home, **keys)
-                line(" ".join(words[: 2 if words[0] == "data" else 1]), status, found, reports(home), output)
+                line(name_of(words), status, found, reports(home), output)
     return int(bad > 0)
 
 

@@ -15,7 +15,7 @@ from cards.labels import labels_of, load_rules
 from cards.scryfall.client import RIGHTS, bulk_cards, open_scryfall, well_formed
 from cards.scryfall.selection import pictures_of
 from trainer.data.download import Wanted, check_failed, download_pictures, file_name, is_address
-from trainer.data.http import FetchError, Web
+from trainer.data.http import FetchError, Web, fetch_failed
 from trainer.data.staging import check_room
 from trainer.errors import UserError
 from trainer.paths import home
@@ -54,7 +54,7 @@ def mtgpics(
     try:
         page = web.fetch(deck_url)
     except FetchError as error:
-        raise UserError(f"cannot fetch {deck_url}: {error}") from error
+        raise fetch_failed(f"cannot fetch {deck_url}: {error}", error) from error
     pictures = links(page.body, deck_url, _charset(page.content_type))
     if not pictures:
         raise UserError(f"{deck_url} links no card pictures (../pics/reg/…); is it the page of a set?")

@@ -11,7 +11,7 @@ check_database() {
   versions=$(docker run --rm --quiet --network none --read-only --user 999:999 --volume "$volume:/database:ro" --entrypoint sh \
     "$image" -c 'postgres --version; cat /database/*/docker/PG_VERSION' 2>/dev/null) || return 0
   wanted=$(sed -n 's/^postgres (PostgreSQL) \([0-9]*\).*/\1/p' <<<"$versions")
-  found=$(grep -xE '[0-9]+' <<<"$versions" | sort -n | tail -n 1)
+  found=$(sed -n '/^[0-9][0-9]*$/p' <<<"$versions" | sort -n | tail -n 1)
   [ -n "$wanted" ] && [ -n "$found" ] && [ "$found" != "$wanted" ] || return 0
   # `make airgap` keeps the image that it replaces under this name.
   former=postgres:$found-airgap

@@ -124,7 +124,7 @@ up() {
   cat <<END
 
 The app:     http://localhost:$APP_HOST_PORT
-Its MLflow:  http://localhost:$MLFLOW_HOST_PORT
+Its MLflow:  http://localhost:$MLFLOW_HOST_PORT/#/experiments?workflowType=machine_learning
 Next:        make train    (a new model; the open page switches to it)
 END
 }

@@ -129,6 +129,14 @@ check_training() {
   running mlflow || fail "The stack '$project' is not running: \`make up\` first."
 }
 
+# Drawing cards takes minutes, and a mistake in ARGS would show only after them.
+check_args() {
+  [ -n "${ARGS:-}" ] || return 0
+  # shellcheck disable=SC2086  # ARGS is a list of arguments
+  in_container "$service" fit --check --config "trainer/experiments/$EXPERIMENT.yaml" --data.root "$data" $ARGS ||
+    fail "Nothing was drawn or trained: correct ARGS."
+}
+
 # Sets `data` to the folder to train on, made now if no earlier training made it.
 make_data() {
   say "train: data"
@@ -157,6 +165,7 @@ train() {
     [ "$RESUME" = latest ] || run=$RESUME
     set -- --resume "$RESUME"
   else
+    check_args
     make_data
     set -- --config "trainer/experiments/$EXPERIMENT.yaml" --data.root "$data"
   fi
@@ -164,5 +173,6 @@ train() {
   step train "$@" ${PROMOTE:+--force "$PROMOTE"} ${ARGS:-} || status=$?
   [ "$status" != 75 ] || resumable=yes
   [ "$status" = 0 ] || exit "$status"
-  echo "The champion is at http://localhost:$MLFLOW_HOST_PORT; the app at http://localhost:$APP_HOST_PORT asks for it every few seconds."
+  echo "The run:  http://localhost:$MLFLOW_HOST_PORT/#/runs/$run?workflowType=machine_learning"
+  echo "The app:  http://localhost:$APP_HOST_PORT asks for the champion every few seconds."
 }

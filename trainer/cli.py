@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from trainer import stopping
-from trainer.errors import UserError
+from trainer.errors import UnavailableError, UserError, is_refused
+from trainer.stopping import LASTING
 
 # name → (module:function, one line of help). A function called `main` parses its own arguments.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -120,8 +121,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console script.
 
     Returns:
-        the exit status: 0; 1 for an error, or if nobody reads the output any more; 75 for a training that was stopped
-        by a signal, by Ctrl-C too, or could not deliver its metrics, and can be resumed; 130 for Ctrl-C elsewhere.
+        the exit status, as in docs/training.md: 0; 1 for what may work at another try, or if nobody reads the output
+        any more; 2 for what fails until something is changed; 75 for a training that was stopped by a signal, by
+        Ctrl-C too, or could not deliver its metrics, and can be resumed; 130 for Ctrl-C elsewhere.
 
     Raises:
         Stopped: with status 128 + n for signal n, SIGTERM, SIGHUP or SIGQUIT, outside of the steps of a training.
@@ -162,7 +164,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("MANASIGHT_DEBUG") and not isinstance(error, UserError):
             raise
         say(sentence(error, name, args))
-        return 1
+        return LASTING if is_lasting(error) else 1
+
+
+def is_lasting(error: Exception) -> bool:
+    """Whether a command that ended so ends so again until somebody changes something."""
+    if isinstance(error, UserError):
+        return not isinstance(error, UnavailableError)
+    if isinstance(error, OSError):
+        return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+    return isinstance(error, ImportError) or is_refused(error)
 
 
 def sentence(error: Exception, command: str, args: Sequence[str]) -> str:

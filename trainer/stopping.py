@@ -6,6 +6,8 @@ from typing import NoReturn
 
 # The exit status of an interrupted command that can be resumed (EX_TEMPFAIL of sysexits.h).
 RESUMABLE = 75
+# The exit status of what fails until something is changed: a Kubernetes Job does not try again.
+LASTING = 2
 
 NAMES = {
     signal.SIGINT: "Ctrl-C",

@@ -19,7 +19,7 @@ from cards.drawn.camera import TURNS, shoot
 from cards.drawn.card import COLORS, design
 from cards.drawn.negatives import draw_negative
 from trainer.data.staging import staged_folder
-from trainer.errors import UserError
+from trainer.errors import UnavailableError, UserError
 from trainer.progress import progress
 from trainer.resources import cpu_cores
 

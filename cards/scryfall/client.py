@@ -12,8 +12,8 @@ from urllib.parse import urlencode, urlsplit
 import ijson
 from tqdm import tqdm
 
-from trainer.data.http import FetchError, Web
-from trainer.errors import UserError
+from trainer.data.http import FetchError, Web, fetch_failed
+from trainer.errors import UnavailableError, UserError
 from trainer.paths import home
 
 # Seconds, a little longer than https://scryfall.com/docs/api/rate-limits asks for: 10 requests a second, 2 on some
@@ -52,7 +52,7 @@ def bulk_cards(web: Web) -> Iterator[Any]:
         try:
             web.download(url, file, "card data")
         except FetchError as error:
-            raise UserError(f"cannot fetch {url}: {error}; run the same command again to go on") from error
+            raise fetch_failed(f"cannot fetch {url}: {error}; run the same command again to go on", error) from error
         for old in web.cache.glob("bulk-*"):
             if old != file:
                 old.unlink()
@@ -63,7 +63,9 @@ def bulk_cards(web: Web) -> Iterator[Any]:
             raise
         file.unlink()
         problem = str(error).partition("\n")[0]  # the parser draws a picture below
-        raise UserError(f"the card data was damaged ({problem}) and is removed; run the same command again") from error
+        raise UnavailableError(
+            f"the card data was damaged ({problem}) and is removed; run the same command again"
+        ) from error
 
 
 def read_cards(file: Path) -> Iterator[Any]:
@@ -159,4 +161,4 @@ def _json(web: Web, url: str) -> dict[str, Any]:
             raise FetchError("the answer is no JSON object")
         return found
     except FetchError as error:
-        raise UserError(f"Scryfall gives nothing for {url}: {error}") from error
+        raise fetch_failed(f"Scryfall gives nothing for {url}: {error}", error) from error

@@ -11,6 +11,8 @@ import yaml
 from manifests import ROOT, Manifests, Object, build_all, load, title
 from network import Outside, allowed, flows
 
+from trainer.stopping import LASTING
+
 VARIABLE = re.compile(r"(?<!\$)\$\(([A-Za-z_][A-Za-z0-9_]*)\)")
 # Fields that an API server adds to entries of lists, which kubectl compares as a whole.
 COMPLETED = {
@@ -147,6 +149,15 @@ CHECKS: list[Callable[[Manifests], Iterator[str]]] = [network_paths, config_keys
 def test_every_kustomization_passes(check):
     found = {name: [*check(load(name))] for name in build_all()}
     assert not {name: sentences for name, sentences in found.items() if sentences}
+
+
+def test_every_job_that_is_tried_again_gives_up_on_what_would_fail_again():
+    for name in build_all():
+        for job in load(name).of("CronJob"):
+            spec = job["spec"]["jobTemplate"]["spec"]
+            rules = spec.get("podFailurePolicy", {}).get("rules", [])
+            given_up = [rule["onExitCodes"]["values"] for rule in rules if rule["action"] == "FailJob"]
+            assert spec.get("backoffLimit") == 0 or given_up == [[LASTING]], title(job)
 
 
 def test_compose_and_kubernetes_agree():

@@ -213,7 +213,8 @@ def test_the_champion_is_served_after_a_restart_while_mlflow_is_away(stack, clie
     stack("up")
 
 
-def test_a_password_of_mlflow_survives_purge_and_restore_and_the_app_has_it(stack, client, monkeypatch, tmp_path):
+# That it survives purge and restore: tests/unit/test_stack_script.py and test_mlflow_password.py.
+def test_a_password_of_mlflow_is_asked_for_and_the_app_has_it(stack, client, monkeypatch):
     stack("up", MLFLOW_AUTH="basic")
     with pytest.raises(mlflow.MlflowException, match="401"):
         client.search_experiments()
@@ -223,16 +224,6 @@ def test_a_password_of_mlflow_survives_purge_and_restore_and_the_app_has_it(stac
     with mlflow.start_run() as run:
         mlflow.log_artifact(str(ROOT / "models/starter/model.onnx"), "model")
     wait_until_served(stack, f"manasight, version {promote(client, run)}")
-    archive = tmp_path / "closed.tar"
-    stack("backup", FILE=str(archive))
-    stack("purge")
-    assert "MLflow asks for a password" in stack("restore", FILE=str(archive))
-    password = (ROOT / f".secrets/{PROJECT}/mlflow_admin").read_text()
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong")
-    with pytest.raises(mlflow.MlflowException, match="401"):
-        client.search_experiments()
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
-    assert client.search_experiments()
     stack("up", MLFLOW_AUTH="none")
     monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD")
     assert client.search_experiments()

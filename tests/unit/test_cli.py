@@ -12,7 +12,7 @@ import psutil
 import pytest
 from mlflow.exceptions import MlflowException
 
-from trainer.cli import COMMANDS, explain, main
+from trainer.cli import COMMANDS, LASTING, explain, main
 from trainer.paths import home
 
 
@@ -22,9 +22,9 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
-def sentence(capsys: pytest.CaptureFixture[str], *args: object) -> str:
+def sentence(capsys: pytest.CaptureFixture[str], *args: object, status: int = LASTING) -> str:
     """The one line on stderr of a command that fails."""
-    assert main([str(arg) for arg in args]) == 1
+    assert main([str(arg) for arg in args]) == status
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("manasight:")]
     assert len(lines) == 1
     return lines[0]
@@ -178,7 +178,7 @@ def test_a_disk_full_of_a_new_database_is_no_broken_one(capsys, monkeypatch, tmp
         raise MlflowException("(sqlite3.OperationalError) database or disk is full\n[SQL: ...]")
 
     monkeypatch.setattr("mlflow.MlflowClient.search_experiments", full)
-    assert f"the disk of '{tmp_path / 'home'}' is full; free some space" in sentence(capsys, "promote")
+    assert f"the disk of '{tmp_path / 'home'}' is full; free some space" in sentence(capsys, "promote", status=1)
     assert not (tmp_path / "home" / "mlflow.db").exists()
 
 
@@ -194,7 +194,7 @@ def test_a_tracking_server_that_is_away_is_named_within_seconds(capsys, monkeypa
     """MLflow's own client tries for minutes and says nothing."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     started = time.monotonic()
-    assert "nothing listens at 'http://127.0.0.1:9'" in sentence(capsys, "promote")
+    assert "nothing listens at 'http://127.0.0.1:9'" in sentence(capsys, "promote", status=1)
     assert time.monotonic() - started < 30
 
 
@@ -221,7 +221,7 @@ def test_what_is_no_run_is_named(capsys, tmp_path, run):
 def test_a_database_that_does_not_answer_is_named_without_its_password(capsys, monkeypatch):
     monkeypatch.setattr("mlflow.store.db.utils.MAX_RETRY_COUNT", 1)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@127.0.0.1:9/mlflow")
-    error = sentence(capsys, "promote")
+    error = sentence(capsys, "promote", status=1)
     assert "MLflow at 'postgresql://***@127.0.0.1:9/mlflow' does not answer" in error
     assert "psycopg2.OperationalError" in error  # the driver is there
     assert "secret" not in error
@@ -274,7 +274,7 @@ def test_an_app_without_its_files_is_not_served(tmp_path, find_port):
     )
     command = [sys.executable, "-c", code, "serve", "--port", str(find_port()), "--mlflow_port", str(find_port())]
     result = subprocess.run(command, capture_output=True, text=True, timeout=200)
-    assert result.returncode == 1
+    assert result.returncode == LASTING
     assert result.stderr.startswith("manasight: the app is not installed here; install it with `pip install -e .[app]`")
 
 

@@ -10,6 +10,8 @@ import pytest
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import connections
 
+from trainer.cli import COMMANDS
+
 # All in one process, since imports take most of the time; benchmarks/connections.py tries each command alone.
 PIPELINE = """
 from trainer.cli import main
@@ -30,13 +32,17 @@ def strace() -> None:
         pytest.skip("there is no strace; apt-get install strace")
 
 
+def test_every_command_is_tried():
+    assert {connections.name_of(words) for words in connections.runs(1, 2, "")} == set(COMMANDS)
+
+
 @pytest.mark.slow
 def test_neither_a_training_nor_the_pages_connect_to_other_machines(new_database, make_images, tmp_path, find_port):
     for split in ("train", "val", "test"):
         make_images(f"drawn/{split}", {"red": 4, "blue": 4})
     (tmp_path / ".manasight").mkdir()
     shutil.copy(new_database, tmp_path / ".manasight")
-    runs = connections.runs(find_port(), find_port())
+    runs = connections.runs(find_port(), find_port(), "")
     program = tmp_path / "pipeline.py"
     steps = [words for words in runs if words[0] in ("fit", "export", "promote")]
     program.write_text(PIPELINE.format(commands=steps))

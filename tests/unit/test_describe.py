@@ -170,7 +170,7 @@ def test_names_that_are_no_utf8_are_a_sentence(make_images, capsys, monkeypatch,
     root = make_images("data", {"red": 2, "green": 1, "blue": 1})
     (root / ("red/000.png" if b"/" in name else "green")).rename(root / os.fsdecode(name))
     monkeypatch.chdir(root.parent)
-    assert main(["data", "describe", "data", *options]) == 1
+    assert main(["data", "describe", "data", *options]) == 2
     assert "caf\\xe9" in (error := capsys.readouterr().err)
     assert error.endswith("' is not UTF-8; rename it\n")
     assert not (root.parent / "page.html").exists()
@@ -191,6 +191,6 @@ def test_mistakes_are_a_sentence_before_anything_is_decoded(make_images, capsys,
     root = make_images("data", {"red": 1})
     monkeypatch.chdir(root.parent)
     monkeypatch.setattr("trainer.commands.describe.examine", None)
-    assert main(["data", "describe", "data", *options]) == 1
+    assert main(["data", "describe", "data", *options]) == 2
     assert says in capsys.readouterr().err
     assert [path.name for path in root.parent.iterdir()] == ["data"]

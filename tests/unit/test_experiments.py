@@ -16,6 +16,7 @@ from trainer.commands.explain import correlation
 from trainer.model.network import MultiLabelNetwork
 from trainer.report import figures as pictures
 from trainer.tracking.mlflow import connect
+from trainer.tracking.registry import register_model
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +42,7 @@ def test_a_stop_between_two_trainings_says_how_to_go_on(capsys):
     assert "stopped; resume all of it with: manasight experiments --resume" in capsys.readouterr().out
 
 
-def test_three_runs_a_table_and_a_winner(data, tmp_path, capsys, monkeypatch):
+def test_three_runs_a_table_and_a_winner(data, tmp_path, tiny_model, capsys, monkeypatch):
     assert experiments(data) == 0
     printed = capsys.readouterr().out
     client = connect()
@@ -79,8 +80,20 @@ def test_three_runs_a_table_and_a_winner(data, tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().out.count("has finished") == 3
     assert len(client.search_runs([experiment.experiment_id])) == 3
     assert len(client.search_model_versions("name = 'manasight'")) == 1  # the same file is no new version
-    assert experiments(data, "--resume", "--trainer.max_epochs=3") == 1
+    assert experiments(data, "--resume", "--trainer.max_epochs=3") == 2
     assert "began with --trainer.max_epochs 1, not 3" in capsys.readouterr().err
+
+    # A champion with other labels is replaced for a reason only, and the question comes before any training.
+    other = tmp_path / "other.onnx"
+    other.write_bytes(tiny_model(metadata={"run_id": version.run_id}))
+    champion = register_model(version.run_id, other)
+    client.set_registered_model_alias("manasight", "champion", champion)
+    assert experiments(data) == 2
+    assert "give a reason: --force 'new labels'" in capsys.readouterr().err
+    assert len(client.search_runs([experiment.experiment_id])) == 3
+    assert experiments(data, "--resume", "--force", "new labels") == 0
+    assert client.get_model_version_by_alias("manasight", "champion").version == version.version
+    assert "is the champion: forced: new labels" in capsys.readouterr().out
 
     # Where the winner looks; every label has a 000.png.
     titles, save = [], pictures.save_attributions
@@ -92,7 +105,7 @@ def test_three_runs_a_table_and_a_winner(data, tmp_path, capsys, monkeypatch):
     assert figures["explanation_agreement"] > 0.999
     (logged,) = client.list_artifacts(runs[winner].info.run_id, "explanations")
     assert logged.path == "explanations/explanations.png"
-    assert main(["explain", "--labels", "green"]) == 1
+    assert main(["explain", "--labels", "green"]) == 2
     assert "the model knows no label 'green'; it knows blue, red, square" in capsys.readouterr().err
 
 
@@ -111,7 +124,7 @@ def test_three_runs_a_table_and_a_winner(data, tmp_path, capsys, monkeypatch):
 )
 def test_a_mistake_shows_before_any_training(data, tmp_path, capsys, more, says):
     Path("mine.yaml").write_text("experiment: mine\n")
-    assert experiments(data, *more) == 1
+    assert experiments(data, *more) == 2
     assert says in capsys.readouterr().err
     assert not (tmp_path / "home" / "runs").exists()
 
@@ -125,7 +138,7 @@ def test_a_mistake_shows_before_any_training(data, tmp_path, capsys, more, says)
     ],
 )
 def test_data_must_be_named(capsys, words, says):
-    assert main(["experiments", *words]) == 1
+    assert main(["experiments", *words]) == 2
     assert says in capsys.readouterr().err
 
 

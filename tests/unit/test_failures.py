@@ -1,18 +1,21 @@
 """Whatever fails, the command line says so in one sentence; the traceback is in a file."""
 
+import errno
 import os
 import signal
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import torch
+from mlflow.exceptions import RestException
 
 from trainer import cli, failures
-from trainer.cli import main
+from trainer.cli import LASTING, main
 from trainer.data.module import MultiLabelDataModule
-from trainer.errors import UserError
+from trainer.errors import UnavailableError, UserError
 
 
 @pytest.fixture
@@ -26,11 +29,33 @@ def failing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
             raise error
 
         monkeypatch.setattr(cli, "run", explode)
-        assert main(command.split()) == 1
+        assert main(command.split()) in (1, LASTING)
         (line,) = capsys.readouterr().err.splitlines()
         return line
 
     return run
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (UserError("the labels differ"), LASTING),
+        (UnavailableError("nothing listens there"), 1),
+        (RestException({"error_code": "PERMISSION_DENIED"}), LASTING),
+        (RestException({"error_code": "TEMPORARILY_UNAVAILABLE"}), 1),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), LASTING),
+        (PermissionError(errno.EACCES, "Permission denied"), LASTING),
+        (OSError(errno.ENOSPC, "No space left on device"), 1),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), 1),
+        (MemoryError(), 1),
+        (ModuleNotFoundError("No module named 'captum'"), LASTING),
+        (ValueError("something else"), 1),
+    ],
+)
+def test_the_status_says_whether_another_try_may_work(error, status, monkeypatch, tmp_path):
+    monkeypatch.setenv("MANASIGHT_HOME", str(tmp_path))
+    monkeypatch.setattr(cli, "run", MagicMock(side_effect=error))
+    assert main(["promote"]) == status
 
 
 def raised(function: Callable[[], object]) -> BaseException:

@@ -55,7 +55,7 @@ def test_damaged_imagenet_weights_train_nothing(home, data, tmp_path, monkeypatc
         file.write(b"\0")
     config = Path(__file__).resolve().parents[2] / "trainer" / "experiments" / "finetune.yaml"
     options = ["--data.root", str(data), "--data.input_size=[48,36]", "--trainer.accelerator=cpu"]
-    assert main(["fit", "--config", str(config), *options]) == 1
+    assert main(["fit", "--config", str(config), *options]) == 2
     assert f"is not {IMAGENET_FILE}: its SHA-256 is" in capsys.readouterr().err
     assert not (tmp_path / "home" / "runs").exists()
 

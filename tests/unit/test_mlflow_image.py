@@ -41,18 +41,18 @@ def start(*arguments: str, patch: str = "pass", **settings: str) -> subprocess.P
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "status", "says"),
     [
-        (["bucket", "create"], "bucket: create of 'mlflow' at http://127.0.0.1:9 failed: Could not connect"),
-        (["bucket", "burn"], "there is no command 'bucket burn'"),
-        (["backup", "write", "-"], "database.dump is missing"),
-        (["server"], "MANASIGHT_DATABASE must be an address"),
+        (["bucket", "create"], 1, "bucket: create of 'mlflow' at http://127.0.0.1:9 failed: Could not connect"),
+        (["bucket", "burn"], 2, "there is no command 'bucket burn'"),
+        (["backup", "write", "-"], 2, "database.dump is missing"),
+        (["server"], 2, "MANASIGHT_DATABASE must be an address"),
     ],
 )
-def test_a_mistake_is_one_sentence(arguments, says):
+def test_a_mistake_is_one_sentence_and_a_status_that_says_whether_to_try_again(arguments, status, says):
     process = start(*arguments, patch="waiting.MAX_SECONDS = 0", **STORE)
     _, said = process.communicate(timeout=120)
-    assert process.returncode == 1
+    assert process.returncode == status
     assert says in said
     assert len(said.splitlines()) == 1
 
@@ -84,7 +84,7 @@ def test_a_refused_key_is_not_waited_for(tmp_path):
         endpoint = {"MLFLOW_S3_ENDPOINT_URL": environment["AWS_ENDPOINT_URL"]}
         process = start("bucket", "create", **(STORE | endpoint))
         _, said = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 2
     assert "waiting" not in said
     assert "InvalidAccessKeyId" in said
 
@@ -121,7 +121,7 @@ def test_migrate_waits_for_the_database_but_not_after_a_wrong_password():
     starting, refused = "the database system is starting up", "password authentication failed for user"
     with postgres_that_refuses(port, [starting, starting, refused]):
         _, said = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 2
     assert said.splitlines()[-1].startswith(f"mlflow image: the database at 127.0.0.1:{port} cannot be used: ")
     assert refused in said
     assert "secret" not in said

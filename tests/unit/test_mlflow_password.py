@@ -1,9 +1,11 @@
 """A password with letters beyond ASCII opens MLflow to the app and to the trainer alike."""
 
 import base64
+import importlib
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -56,3 +58,18 @@ def test_the_trainers_client_sends_a_password_as_utf8(guarded_mlflow: str) -> No
 
     with pytest.raises(RestException, match="RESOURCE_DOES_NOT_EXIST"):
         client.get_model_version_by_alias("manasight", "champion")
+
+
+def test_the_admin_of_a_restored_database_gets_the_secrets_password(tmp_path, monkeypatch):
+    from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
+
+    address = f"sqlite:///{tmp_path / 'restored.db'}"
+    store = SqlAlchemyStore()
+    store.init_db(address)
+    store.create_user("admin", "of another machine", is_admin=True)
+    monkeypatch.setenv("MANASIGHT_DATABASE", address)
+    monkeypatch.delenv("MANASIGHT_DATABASE_PASSWORD_FILE", raising=False)
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "docker" / "mlflow")
+    importlib.import_module("server").set_admin_password(PASSWORD)
+    assert store.authenticate_user("admin", PASSWORD)
+    assert not store.authenticate_user("admin", "of another machine")

@@ -109,7 +109,7 @@ def test_bad_answers_are_asked_for_again(server, tmp_path):
 def test_a_bad_page_is_a_sentence(server, tmp_path, capsys, caplog, answer, says):
     if answer:
         server.pages[PAGE] = answer
-    assert run(server, tmp_path / "m21") == 1
+    assert run(server, tmp_path / "m21") == 2
     error = capsys.readouterr().err
     assert says in error
     assert len(error.splitlines()) == 1
@@ -119,7 +119,7 @@ def test_a_bad_page_is_a_sentence(server, tmp_path, capsys, caplog, answer, says
 
 @pytest.mark.parametrize("address", ["", "http://[bad", "ftp://a/b", "\udcff"])
 def test_no_page_is_a_sentence(capsys, address):
-    assert main(["data", "mtgpics", "--deck-url", address]) == 1
+    assert main(["data", "mtgpics", "--deck-url", address]) == 2
     assert "name one: --deck-url https://" in capsys.readouterr().err
 
 
@@ -158,7 +158,7 @@ def test_what_is_in_the_way_is_named_and_kept(server, tmp_path, capsys):
     server.pages[PAGE] = page('<img src="../pics/reg/m21/1.jpg" alt="Bear">')
     assert run(server, tmp_path / "m21") == 0
     (tmp_path / "m21" / "green-creature").write_text("mine")
-    assert run(server, tmp_path / "m21", "--label-with-scryfall") == 1
+    assert run(server, tmp_path / "m21", "--label-with-scryfall") == 2
     assert "green-creature' is no folder, but files go into it" in capsys.readouterr().err
     assert names(tmp_path / "m21") == ["green-creature", "m21_1_Bear.jpg"]
 
@@ -178,7 +178,7 @@ def test_a_picture_lies_in_one_folder(server, tmp_path, capsys):
     (tmp_path / "own.yaml").write_text("- {types: Creature, labels: '{rarity}'}\n")
     capsys.readouterr()
     options = ["--label-with-scryfall", "--labels", tmp_path / "own.yaml"]
-    assert run(server, tmp_path / "m21", *options) == 1
+    assert run(server, tmp_path / "m21", *options) == 2
     assert "holds 1 of these pictures under other labels, such as 'green-creature/m21_0_Bear.jpg'" in (
         capsys.readouterr().err
     )

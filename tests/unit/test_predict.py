@@ -64,7 +64,7 @@ def test_a_pattern_names_images(model, images, pattern, count):
 
 
 def test_only_unreadable_images_are_a_fault_and_no_table(model, images, capsys):
-    assert main(["predict", str(images / "red" / "broken.png"), "--model", str(model)]) == 1
+    assert main(["predict", str(images / "red" / "broken.png"), "--model", str(model)]) == 2
     assert "none of the 1 images at" in capsys.readouterr().err
     assert not Path("predictions.csv").exists()
 
@@ -110,7 +110,7 @@ def test_a_class_may_be_called_as_a_column_is(tmp_path, tiny_model, images, mode
 )
 def test_a_mistake_is_one_sentence_and_no_table(model, images, capsys, args, says):
     Path("folder.csv").mkdir()
-    assert main(["predict", *(["--model", str(model)] if "--model" not in args else []), *args]) == 1
+    assert main(["predict", *(["--model", str(model)] if "--model" not in args else []), *args]) == 2
     assert says in capsys.readouterr().err
     Path("folder.csv").rmdir()
     assert not list(Path().glob("*.csv")) + list(Path().glob("*.parquet"))
@@ -130,5 +130,5 @@ def test_images_in_s3_are_labelled_under_their_addresses(model, images, tmp_path
         assert "s3://data/some/pictures/red/broken.png: cannot identify" in printed
         assert printed.splitlines()[-1] == "results: predictions.csv"
         assert "manasight-" not in printed  # the copies' folder is gone
-        assert main(["predict", "s3://data/nothing", "--model", str(model)]) == 1
+        assert main(["predict", "s3://data/nothing", "--model", str(model)]) == 2
         assert "there is nothing at 's3://data/nothing'" in capsys.readouterr().err

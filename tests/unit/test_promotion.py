@@ -132,9 +132,9 @@ def test_force_needs_a_reason_which_is_kept(register, data, capsys):
     register(classes=["black", "green", "red"])
     with pytest.raises(UserError, match=r"labels black, green, red, champion .*: --force 'new labels'"):
         promote(data=data)
-    assert main(["promote", "--force", " "]) == 1
+    assert main(["promote", "--force", " "]) == 2
     assert "--force needs a reason" in capsys.readouterr().err
-    assert main(["promote", "--force"]) == 1
+    assert main(["promote", "--force"]) == 2
     assert champion() == 1
     assert main(["promote", "--force", "blue was a mistake"]) == 0
     assert champion() == 2
@@ -280,7 +280,7 @@ def test_a_champion_registered_without_a_tag_of_labels_is_asked_itself(register,
 
 
 def test_a_check_that_cannot_be_made_says_why(make_images, monkeypatch, capsys, find_port, tmp_path):
-    assert main(["promote", "--check"]) == 1
+    assert main(["promote", "--check"]) == 2
     assert "name its folder with --data" in capsys.readouterr().err
     assert check(tmp_path / "nowhere") == 1
     assert f"there is no folder '{tmp_path / 'nowhere'}'" in capsys.readouterr().err

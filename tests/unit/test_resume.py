@@ -74,7 +74,7 @@ def test_facts_of_other_images_are_not_used(home, data, capsys):
 
     # An interrupted run does not go on with other images.
     connect().set_terminated(run_id, "KILLED")
-    assert main(["fit", "--resume"]) == 1
+    assert main(["fit", "--resume"]) == 2
     assert capsys.readouterr().err == (
         f"manasight: the images in '{data}' changed since run {run_id} began (test 8 → 9 images); restore the "
         "images, or train a new run without --resume\n"
@@ -96,7 +96,7 @@ def test_experiments_do_not_compare_runs_of_other_images(home, data, capsys, tmp
     assert main(["fit", "--experiment=comparison", "--name=frozen", "--data.root", str(data), *frozen]) == 0
     (data / "train" / "red" / "000.png").unlink()
     capsys.readouterr()
-    assert main(["experiments", "--resume", *options]) == 1
+    assert main(["experiments", "--resume", *options]) == 2
     assert "(train 8 → 7 images); restore the images, or train all three again" in capsys.readouterr().err
 
 

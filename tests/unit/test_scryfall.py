@@ -83,7 +83,7 @@ def run(*args: object) -> int:
 
 
 def sentence(capsys: pytest.CaptureFixture[str], *args: object) -> str:
-    assert run(*args) == 1
+    assert run(*args) == 2
     error = capsys.readouterr().err
     assert "Traceback" not in error
     return error

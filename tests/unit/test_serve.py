@@ -47,11 +47,15 @@ def printed_addresses(process: subprocess.Popen) -> str:
 @pytest.mark.parametrize(
     ("sign", "address", "asked", "shown"),
     [
-        (signal.SIGINT, "127.0.0.1", "127.0.0.1", "localhost"),
-        (signal.SIGTERM, "0.0.0.0", "127.0.0.1", "localhost"),
+        (signal.SIGINT, "127.0.0.1", ["127.0.0.1"], "localhost"),
+        (signal.SIGTERM, "0.0.0.0", ["127.0.0.1"], "localhost"),
+        pytest.param(
+            *(signal.SIGINT, "::", ["127.0.0.1", "[::1]"], "[::1]"),
+            marks=pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="has no IPv6"),
+        ),
         pytest.param(
             signal.SIGHUP,  # the terminal was closed
-            *["127.0.0.2"] * 3,
+            *("127.0.0.2", ["127.0.0.2"], "127.0.0.2"),
             marks=pytest.mark.skipif(sys.platform != "linux", reason="has one loopback address"),
         ),
     ],
@@ -64,8 +68,9 @@ def test_both_pages_answer_and_both_stop(tmp_path, tiny_model, find_port, sign, 
     printed = printed_addresses(process)
     addresses = [f"http://{shown}:{number}" for number in (port, mlflow_port)]
     assert re.findall(r"http://[^/ ]+", printed) == addresses, process.stderr.read()
-    assert requests.get(f"http://{asked}:{port}/ready", timeout=10).ok
-    assert "MLflow" in requests.get(f"http://{asked}:{mlflow_port}/", timeout=10).text
+    for host in asked:
+        assert requests.get(f"http://{host}:{port}/ready", timeout=10).ok
+        assert "MLflow" in requests.get(f"http://{host}:{mlflow_port}/", timeout=10).text
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) >= 2
 

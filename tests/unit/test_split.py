@@ -283,7 +283,7 @@ def test_fractions_must_add_up(tmp_path):
 @pytest.mark.parametrize("given", ["[0.7,0.2,0.2]", "[1,0,0]", "[.nan,0.5,0.5]", "[0.7,0.3]", "0.7", "0.7 0.15 0.15"])
 def test_what_the_error_advises_is_accepted(tmp_path, capsys, given):
     root = make_textured(tmp_path / "all", {"red-square": 6})
-    assert main(["data", "split", str(root), str(tmp_path / "out"), "--fractions", given]) == 1
+    assert main(["data", "split", str(root), str(tmp_path / "out"), "--fractions", given]) == 2
     error = capsys.readouterr().err
     assert len(error.splitlines()) == 1
     assert "--fractions" in error

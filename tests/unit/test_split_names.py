@@ -43,7 +43,7 @@ def test_usual_names_of_splits_are_accepted(make, names, capsys, tmp_path):
     assert [Path(data.dataset(split).root).name for split in ("train", "val", "test")] == list(names)
     assert main(["data", "describe", str(root)]) == 0
     assert re.search(r"^images +12 +12 +12$", capsys.readouterr().out, re.MULTILINE)
-    assert main(["data", "split", str(root), str(tmp_path / "out")]) == 1
+    assert main(["data", "split", str(root), str(tmp_path / "out")]) == 2
     assert f"is split already: it has {', '.join(names)}; use it as it is" in capsys.readouterr().err
 
 
@@ -95,7 +95,7 @@ def test_the_advice_for_missing_splits_works(make, splits, says, capsys):
 def test_splits_without_training_images_are_named(make, command, capsys, monkeypatch, tmp_path):
     root = make("valid", "test")
     monkeypatch.chdir(tmp_path)
-    assert main(command.replace("ROOT", str(root)).split()) == 1
+    assert main(command.replace("ROOT", str(root)).split()) == 2
     assert f"'{root}' has 'valid' and 'test' but no training images; put those into '{root / 'train'}'" in (
         capsys.readouterr().err
     )
@@ -104,19 +104,19 @@ def test_splits_without_training_images_are_named(make, command, capsys, monkeyp
 def test_a_folder_above_the_splits_is_told_from_label_folders(make, capsys):
     root = make("train", "val", "test", name="outer/inner").parent
     for command in (["fit", "--data.root", str(root)], ["data", "split", str(root), str(root.with_name("out"))]):
-        assert main(command) == 1
+        assert main(command) == 2
         assert f"did you mean '{root / 'inner'}', which has splits?" in capsys.readouterr().err
 
 
 def test_near_copies_are_only_blamed_if_they_are_the_cause(make_images, capsys, tmp_path):
     few = make_images("few", {"red": 2, "blue": 5})
-    assert main(["data", "split", str(few), str(tmp_path / "out")]) == 1
+    assert main(["data", "split", str(few), str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert "too few different images of 'red'" in error
     assert "near_duplicate_bits" not in error
     copies = make_images("copies", {"red": 1, "blue": 5})
     for number in range(1, 5):
         (copies / "red" / f"{number}.png").write_bytes((copies / "red" / "000.png").read_bytes())
-    assert main(["data", "split", str(copies), str(tmp_path / "out")]) == 1
+    assert main(["data", "split", str(copies), str(tmp_path / "out")]) == 2
     assert "--near_duplicate_bits -1" in capsys.readouterr().err
     assert main(["data", "split", str(copies), str(tmp_path / "out"), "--near_duplicate_bits", "-1"]) == 0

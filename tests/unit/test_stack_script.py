@@ -194,6 +194,28 @@ def test_two_trainings_may_make_the_same_data(stack, tmp_path):
     assert stack("train", answers=RUNNING | failed).returncode == 1
 
 
+def test_arguments_are_checked_before_cards_are_drawn(stack):
+    wrong = RUNNING | {"compose * fit --check *": "echo there is no option --trainer.no_such >&2; exit 2"}
+    done = stack("train", answers=wrong, ARGS="--trainer.no_such 1")
+    assert done.returncode == 1
+    assert done.stderr.endswith("there is no option --trainer.no_such\nNothing was drawn or trained: correct ARGS.\n")
+    assert not [call for call in stack.calls if " data " in call]
+    assert [call for call in stack.calls if call.endswith(" --trainer.no_such 1")]
+
+
+def test_addresses_open_mlflow_in_its_training_view(stack):
+    view = f"http://localhost:{stack.ports['MLFLOW_HOST_PORT']}/#/{{}}?workflowType=machine_learning\n"
+    assert view.format("experiments") in stack("up").stdout
+    trained = RUNNING | {"compose * train *": "echo run: 0123abc"}
+    assert view.format("runs/0123abc") in stack("train", answers=trained).stdout
+
+
+def test_a_database_whose_version_is_not_printed_does_not_end_the_start(stack):
+    odd = {"volume inspect *": "echo found", "run --rm --quiet *": "echo 'postgres (PostgreSQL) 18.6'"}
+    done = stack("up", answers=odd | {"compose config --images postgres": "echo postgres:18"})
+    assert "not its password" in done.stderr  # what is asked next
+
+
 def test_options_and_the_reason_to_promote_reach_the_training(stack, tmp_path):
     (tmp_path / "cards/red").mkdir(parents=True)
     done = stack("train", answers=RUNNING, DATA="cards", ARGS="--data.separator + --seed 1", PROMOTE="new labels")

@@ -56,7 +56,7 @@ def run(*args: object) -> int:
 
 
 def sentence(capsys: pytest.CaptureFixture[str], *args: object) -> str:
-    assert run(*args) == 1
+    assert run(*args) == 2
     error = capsys.readouterr().err
     assert error.startswith("manasight: ")
     assert len(error.splitlines()) == 1

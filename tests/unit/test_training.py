@@ -212,6 +212,22 @@ def test_a_run_that_fails_ends_as_failed(home, data, monkeypatch):
     assert only_run().info.status == "FAILED"
 
 
+def test_a_loss_that_is_not_a_number_ends_the_run(home, data, capsys):
+    assert main(arguments(data, model__learning_rate="1e30", trainer__max_epochs="9")) == 2
+    printed = capsys.readouterr()
+    assert printed.err == "manasight: the loss is not a number any more; train with a smaller --model.learning_rate\n"
+    assert printed.out.count("epoch ") < 9
+    assert only_run().info.status == "FAILED"
+
+
+def test_options_are_checked_without_data_and_without_a_run(home, tmp_path, capsys):
+    assert main(["fit", "--check", "--data.root", str(tmp_path / "not there yet")]) == 0
+    assert capsys.readouterr().out == "the options are in order\n"
+    assert main(["fit", "--check", "--data.root=later", "--trainer.max_epochs=0"]) == 2
+    assert main(["fit", "--check", "--data.root=later", "--data.batch_size=0"]) == 2
+    assert not (home / "runs").exists()
+
+
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_killed_run_goes_on_in_the_same_run(home, data, start, sign):
     process = start(*arguments(data, data__batch_size="4", trainer__max_epochs="3"))  # 36 steps in an epoch
@@ -247,7 +263,7 @@ def test_a_killed_run_goes_on_in_the_same_run(home, data, start, sign):
     state = torch.load(last, weights_only=False)
     assert (state["epoch"], state["global_step"]) == (2, 108)
 
-    assert main(["fit", "--resume"]) == 1  # finished: nothing to resume
+    assert main(["fit", "--resume"]) == 2  # finished: nothing to resume
 
 
 @pytest.mark.parametrize(
@@ -295,7 +311,7 @@ def test_a_run_is_only_resumed_as_it_began(home, data, capsys, monkeypatch, new_
 
     def refusal(*options: str) -> str:
         capsys.readouterr()
-        assert main(["fit", "--resume", *options]) == 1
+        assert main(["fit", "--resume", *options]) == 2
         assert only_run().info.status == "KILLED"
         (line,) = capsys.readouterr().err.splitlines()
         return line
@@ -320,11 +336,11 @@ def test_a_run_is_only_resumed_as_it_began(home, data, capsys, monkeypatch, new_
     with monkeypatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/other.db")
         for command in ("evaluate", "export", "explain"):
-            assert main([command]) == 1
+            assert main([command]) == 2
             assert f"does not know run {run_id}; set MLFLOW_TRACKING_URI to what it was" in capsys.readouterr().err
     best = last.with_name("best.ckpt")
     best.write_bytes(b"")
-    assert main(["evaluate"]) == 1
+    assert main(["evaluate"]) == 2
     assert "best.ckpt' is damaged; train a new run" in capsys.readouterr().err
 
 
@@ -338,7 +354,7 @@ def test_a_foreign_checkpoint_runs_no_code(home, tmp_path, capsys, command):
     checkpoints = home / "runs" / run_id / "checkpoints"
     checkpoints.mkdir(parents=True)
     torch.save({"hyper_parameters": {"classes": Trap()}}, checkpoints / "best.ckpt")
-    assert main([command, "--run", run_id]) == 1
+    assert main([command, "--run", run_id]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "best.ckpt' is damaged; train a new run" in line
     assert not (tmp_path / "sprung").exists()
@@ -347,7 +363,7 @@ def test_a_foreign_checkpoint_runs_no_code(home, tmp_path, capsys, command):
 def test_a_split_of_one_image_is_refused(home, make_images, capsys):
     for part in ("train", "val", "test"):
         root = make_images(f"one/{part}", {"red-square": 1}).parent
-    assert main(["fit", "--data.root", str(root), "--model.weights", "none"]) == 1
+    assert main(["fit", "--data.root", str(root), "--model.weights", "none"]) == 2
     assert "has one image; batch normalization needs two" in capsys.readouterr().err
 
 

@@ -39,7 +39,7 @@ def describe(
         separator: between labels in a folder's name.
         negatives: the folder of images without any label.
         check: decode every image; list the broken ones, duplicates and look-alikes. With broken ones the exit status
-            is 1.
+            is 2.
         statistics: add the mean and standard deviation of each channel, from 0 to 1, over all pixels.
         as_json: print one JSON object instead of tables.
         html: write all of it, with images of every class, into one HTML page that needs no other file.

@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 
 from trainer import config
 from trainer.data.module import MultiLabelDataModule
-from trainer.errors import UserError
+from trainer.errors import UnavailableError, UserError
 from trainer.model.checkpoints import known_classes
 from trainer.model.classifier import MultiLabelClassifier
 from trainer.model.learning_rate import suggest
@@ -64,7 +64,12 @@ class Outcome(NamedTuple):
 
 def main(args: list[str], prog: str = "manasight fit") -> int:
     """Parse the arguments and train. Returns 0, or `RESUMABLE` if a signal ended the run early."""
-    job = prepare(config.build_parser(prog), args)
+    parser = config.build_parser(prog)
+    parser.add_argument("--check", action="store_true", help="only check the options; read no data, train nothing")
+    job = prepare(parser, args)
+    if job.options.check:
+        print("the options are in order")
+        return 0
     outcome = fit(job)
     if outcome.status == 0 and outcome.run_id:
         print(f"next: manasight evaluate --run {outcome.run_id}")
@@ -93,7 +98,8 @@ def prepare(parser: Parser, args: list[str], may_be_finished: bool = False) -> J
     if resumed:
         config.check_unchanged(parser, args, resumed)
     kept = options.clone()
-    kept.pop("force", None)
+    for name in ("force", "check"):
+        kept.pop(name, None)
     text = parser.dump(kept, skip_none=True, skip_validation=True)
     may_be_finished |= options.resume == "auto"
     return Job(parser.instantiate(options).data, options, text, resumed, parser.prog, may_be_finished)
@@ -212,7 +218,7 @@ def _tracked(
         with suppress(MlflowException):  # its database may be on the same disk
             mlflow.end_run("FAILED")
         full = trainer.default_root_dir
-        raise UserError(f"the disk of '{full}' is full; free some space and resume with: {again}") from error
+        raise UnavailableError(f"the disk of '{full}' is full; free some space and resume with: {again}") from error
     if not interrupted and not waiting:
         return seconds
     with suppress(MlflowException):

@@ -45,7 +45,7 @@ def promote(
         separator: between labels in the names of the folders of --data.
         negatives: the folder of images without any label in --data.
         check: promote nothing; before a training, only compare the labels of --data (label folders, or splits of them)
-            with the champion's. The exit status is 1 if they differ and there is no --force.
+            with the champion's. The exit status is 2 if they differ and there is no --force.
 
     Returns:
         whether the version is the champion now.

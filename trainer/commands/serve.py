@@ -32,7 +32,7 @@ def serve(port: int = 8501, mlflow_port: int = 5000, address: str = "127.0.0.1",
     Args:
         port: the app's port.
         mlflow_port: MLflow's port.
-        address: where both listen; 0.0.0.0 lets other machines in.
+        address: where both listen; 0.0.0.0 lets other machines in, and :: those with IPv6 too.
         check: only look whether the ports are free.
     """
     if port == mlflow_port:
@@ -52,7 +52,9 @@ def serve(port: int = 8501, mlflow_port: int = 5000, address: str = "127.0.0.1",
     host = f"[{host}]" if ":" in host else host
     page, here = f"http://{host}:{port}", f"http://{host}:{mlflow_port}"
     mlflow = [
-        *("-m", "mlflow", "server", "--host", address, "--port", str(mlflow_port), "--workers", "1"),
+        # With one worker asyncio opens the socket: for it `::` is IPv6 only, and no name is every address.
+        *("-m", "mlflow", "server", "--host", "" if address == "::" else address),
+        *("--port", str(mlflow_port), "--workers", "1"),
         *("--backend-store-uri", database_uri(home / "mlflow.db")),
         *("--artifacts-destination", (home / "artifacts").as_uri()),
     ]

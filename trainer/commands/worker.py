@@ -18,8 +18,8 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous import RendezvousError, RendezvousTimeoutError
 from torch.distributed.launcher.api import elastic_launch
 
-from trainer.errors import UserError
-from trainer.stopping import RESUMABLE
+from trainer.errors import UnavailableError, UserError
+from trainer.stopping import LASTING, RESUMABLE
 
 # Seconds that the first worker may need to start: its image, its dataset.
 START_SECONDS = 3600
@@ -43,11 +43,13 @@ def main(args: list[str], prog: str = "manasight worker") -> int:
         return train(args)
     except ChildFailedError as error:
         # A trainer that could not reach MLflow at its end exits with this status.
-        if error.get_first_failure()[1].exitcode == RESUMABLE:
+        status = error.get_first_failure()[1].exitcode
+        if status == RESUMABLE:
             return RESUMABLE
-        raise UserError(f"the training failed: {error}") from error
+        kind = UserError if status == LASTING else UnavailableError
+        raise kind(f"the training failed: {error}") from error
     except RendezvousTimeoutError as error:
-        raise UserError(f"the other workers did not come: {error}") from error
+        raise UnavailableError(f"the other workers did not come: {error}") from error
     except (SignalException, RendezvousError, DistError) as error:
         print(f"{prog}: to be resumed: {error}", file=sys.stderr)
         return RESUMABLE

@@ -13,7 +13,7 @@ from trainer.data.http import Answer, FetchError, Web
 from trainer.data.images import UNREADABLE, load_rgb
 from trainer.data.parallel import in_order
 from trainer.data.staging import check_room
-from trainer.errors import UserError
+from trainer.errors import UnavailableError, UserError
 from trainer.files import write_whole
 from trainer.progress import progress
 
@@ -56,7 +56,9 @@ def download_pictures(web: Web, wanted: Sequence[Wanted], out: Path) -> tuple[di
             else:
                 failed[one.file] = f"{one.source}: {problem}"
             if in_a_row == PATIENCE:
-                raise UserError(f"{PATIENCE} pictures in a row failed, the last with: {problem}; run it again later")
+                raise UnavailableError(
+                    f"{PATIENCE} pictures in a row failed, the last with: {problem}; run it again later"
+                )
     except BaseException:
         web.close()  # threads that wait or read end now, not after their time limits
         raise
@@ -74,11 +76,11 @@ def check_failed(failed: Mapping[str, str], total: int, note: str = "") -> None:
         note: what else is to be said, ending with `; `.
 
     Raises:
-        UserError: if there are any.
+        UnavailableError: if there are any.
     """
     if failed:
         listing = "\n".join(f"  {file} ({problem})" for file, problem in sorted(failed.items()))
-        raise UserError(
+        raise UnavailableError(
             f"{len(failed)} of {total} pictures could not be had; {note}run the same command again to try once more:\n"
             f"{listing}"
         )

@@ -23,7 +23,7 @@ from requests import Response
 from tqdm import tqdm
 from urllib3.exceptions import HTTPError
 
-from trainer.errors import UserError
+from trainer.errors import UnavailableError, UserError
 from trainer.files import write_whole
 from trainer.progress import progress
 
@@ -47,6 +47,11 @@ class FetchError(Exception):
 
 class RefusedError(FetchError):
     """The server refused; another try would not help."""
+
+
+def fetch_failed(message: str, error: FetchError) -> UserError:
+    """The exception that ends a command because something could not be fetched."""
+    return (UserError if isinstance(error, RefusedError) else UnavailableError)(message)
 
 
 class Answer(NamedTuple):
@@ -84,7 +89,9 @@ class Pace:
         with self._turn, self._lock:
             while (delay := self._next() - time.time()) > 0:
                 if delay > LONGEST_PAUSE:
-                    raise UserError(f"the server asked for a pause; run the same command again in {delay / 60:.0f} min")
+                    raise UnavailableError(
+                        f"the server asked for a pause; run the same command again in {delay / 60:.0f} min"
+                    )
                 if self.stopped.wait(delay):
                     raise RefusedError("stopped")
             self._write()
@@ -136,7 +143,7 @@ class Web:
 
         Raises:
             FetchError: if it cannot be fetched.
-            UserError: if the server asks for a longer pause than a run waits for.
+            UnavailableError: if the server asks for a longer pause than a run waits for.
         """
 
         def read(response: Response) -> Answer:
@@ -158,7 +165,7 @@ class Web:
         """The JSON at `url`, or what was there at most a day ago.
 
         Raises:
-            FetchError, UserError: as `fetch`.
+            FetchError, UnavailableError: as `fetch`.
         """
         file = self._kept(url)
         if is_fresh(file):
@@ -176,7 +183,7 @@ class Web:
         """Stream `url` into `file`. What a killed run had fetched is kept, and only the rest is asked for.
 
         Raises:
-            FetchError, UserError: as `fetch`.
+            FetchError, UnavailableError: as `fetch`.
         """
         part = file.with_name(f"{file.name}.part")
         lock = FileLock(f"{part}.lock")
@@ -247,7 +254,7 @@ class Web:
         Raises:
             RefusedError: for a status that asking again will not change.
             FetchError: for one that it may.
-            UserError: for a pause that is too long.
+            UnavailableError: for a pause that is too long.
         """
         hops = pauses = 0
         while True:

@@ -21,13 +21,15 @@ from botocore.exceptions import (
     ClientError,
     HTTPClientError,
     IncompleteReadError,
+    NoCredentialsError,
     ParamValidationError,
+    PartialCredentialsError,
     ProxyConnectionError,
     SSLError,
 )
 
 from trainer.data.staging import check_room
-from trainer.errors import UserError
+from trainer.errors import UnavailableError, UserError
 from trainer.files import readable
 from trainer.progress import progress
 
@@ -224,7 +226,7 @@ def _download(place: Place, remote: Remote, path: Path) -> bool:
             problem = f"{size} of {remote.size} bytes" if size != remote.size else "another MD5 than listed"
     finally:
         part.unlink(missing_ok=True)
-    raise UserError(f"cannot copy '{place.prefix}{remote.name}': {problem}; run the same command again")
+    raise UnavailableError(f"cannot copy '{place.prefix}{remote.name}': {problem}; run the same command again")
 
 
 def _upload(place: Place, name: str, path: Path) -> None:
@@ -332,7 +334,9 @@ def _explained(address: str) -> Iterator[None]:
     except ClientError as error:
         found = error.response.get("Error", {})
         code, message = found.get("Code", "an error"), found.get("Message", "")
-        raise UserError(
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        kind = UnavailableError if status >= 500 or status in (408, 429) else UserError
+        raise kind(
             f"'{address}' cannot be used: {code} {message}; check the bucket, AWS_ENDPOINT_URL and the keys"
         ) from error
     except SSLError as error:
@@ -340,6 +344,7 @@ def _explained(address: str) -> Iterator[None]:
         raise UserError(f"'{address}' cannot be reached: {error}; {remedy}") from error
     except ProxyConnectionError as error:
         remedy = "check HTTP_PROXY and HTTPS_PROXY, or add the store's host to NO_PROXY"
-        raise UserError(f"'{address}' cannot be reached: {error}; {remedy}") from error
+        raise UnavailableError(f"'{address}' cannot be reached: {error}; {remedy}") from error
     except BotoCoreError as error:
-        raise UserError(f"'{address}' cannot be reached: {error}; check AWS_ENDPOINT_URL and the keys") from error
+        kind = UserError if isinstance(error, NoCredentialsError | PartialCredentialsError) else UnavailableError
+        raise kind(f"'{address}' cannot be reached: {error}; check AWS_ENDPOINT_URL and the keys") from error

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
-from trainer.errors import UserError
+from trainer.errors import UnavailableError, UserError
 
 
 @contextmanager
@@ -51,7 +51,7 @@ def staged_folder(out: Path) -> Iterator[Path]:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            raise UserError(
+            raise UnavailableError(
                 f"'{out}' was made by another process in the meantime; this copy of it was discarded"
             ) from error
     finally:

@@ -9,7 +9,7 @@ import onnx
 import torch
 from torch import Tensor
 
-from trainer.errors import UserError
+from trainer.errors import UnavailableError, UserError
 from trainer.model.backbones import DEFAULT, Backbone, find_backbone
 
 
@@ -91,7 +91,7 @@ def _download(architecture: Backbone, path: Path) -> None:
     except (URLError, OSError, RuntimeError) as error:
         reason = getattr(error, "reason", error)
         starter = " or models/starter/model.onnx" * Path("models/starter/model.onnx").is_file()  # in a checkout
-        raise UserError(
+        raise UnavailableError(
             f"cannot download the ImageNet weights ({reason}); set MANASIGHT_WEIGHTS to a copy of {architecture.url}, "
             f"or start without: --model.weights none{starter}"
         ) from error

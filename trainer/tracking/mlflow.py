@@ -10,12 +10,13 @@ from pathlib import Path
 import mlflow
 from filelock import FileLock
 from mlflow.exceptions import MlflowException
+from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
 from mlflow.utils.logging_utils import disable_logging
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE
 from sqlalchemy.exc import SQLAlchemyError
 
 from contract.registry import model_name
-from trainer.errors import UserError
+from trainer.errors import UnavailableError, UserError, error_of_mlflow
 from trainer.paths import database_uri, home, make_home
 from trainer.tracking.server import wait_for_server, without_password
 
@@ -63,11 +64,15 @@ def connect() -> mlflow.MlflowClient:
         if not named and "disk is full" in reason:
             if new:
                 (home() / "mlflow.db").unlink(missing_ok=True)
-            raise UserError(f"the disk of '{home()}' is full; free some space, or set MANASIGHT_HOME") from error
+            raise UnavailableError(f"the disk of '{home()}' is full; free some space, or set MANASIGHT_HOME") from error
         remedy = "check MLFLOW_TRACKING_URI" if named else f"move '{home() / 'mlflow.db'}' away, or repair it"
-        raise UserError(
-            f"MLflow at '{without_password(named) if named else home()}' does not answer: {reason}; {remedy}"
-        ) from error
+        where = without_password(named) if named else home()
+        message = f"MLflow at '{where}' does not answer: {reason}; {remedy}"
+        # A local database is there or damaged; of an address these are what no server would change.
+        lasting = isinstance(error, (ModuleNotFoundError, UnsupportedModelRegistryStoreURIException))
+        if lasting or (not named and "locked" not in reason):
+            raise UserError(message) from error
+        raise error_of_mlflow(message, error) from error
     return client
 
 

@@ -20,7 +20,7 @@ from mlflow.models.signature import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from contract.registry import ALIAS, ARTIFACT, CLASSES_TAG, DIGEST_TAG, model_name
-from trainer.errors import UserError
+from trainer.errors import UserError, error_of_mlflow
 from trainer.model.onnx_file import OnnxClassifier
 from trainer.tracking.mlflow import connect, exists
 
@@ -71,8 +71,8 @@ def fetch(version: ModelVersion) -> OnnxClassifier:
             path = Path(download_artifacts(artifact_uri=f"models:/{model_name()}/{number}/{ARTIFACT}", dst_path=folder))
         except (MlflowException, OSError) as error:
             reason = str(error).splitlines()[0]
-            raise UserError(
-                f"the file of version {number} cannot be downloaded: {reason}; if it is gone, {remedy}"
+            raise error_of_mlflow(
+                f"the file of version {number} cannot be downloaded: {reason}; if it is gone, {remedy}", error
             ) from error
         expected = version.tags.get(DIGEST_TAG)
         if expected and hashlib.sha256(path.read_bytes()).hexdigest() != expected:

@@ -15,7 +15,7 @@ from trainer import config
 from trainer.data import fingerprint
 from trainer.data.module import MultiLabelDataModule
 from trainer.data.samples import SPLITS
-from trainer.errors import UserError
+from trainer.errors import UserError, error_of_mlflow
 from trainer.files import write_whole
 from trainer.model.checkpoints import known_classes
 from trainer.model.classifier import MultiLabelClassifier
@@ -25,6 +25,8 @@ from trainer.tracking.mlflow import connect, git_commit, place, run_tags
 FINGERPRINT_TAG = "manasight.data_fingerprint"
 CLASSES_TAG = "manasight.classes"
 MAX_NOTED_CLASSES = 20
+# Options that say what to do, not how a run is trained.
+NOT_RECORDED = ("resume", "find_learning_rate", "force", "check")
 
 
 @dataclass
@@ -78,13 +80,14 @@ def get_run(client: mlflow.MlflowClient, run_id: str) -> Run:
     """A run as MLflow knows it.
 
     Raises:
-        UserError: if it does not: it was tracked somewhere else.
+        UserError: if it does not: it was tracked somewhere else; as UnavailableError if the server does not answer.
     """
     try:
         return client.get_run(run_id)
     except MlflowException as error:
-        raise UserError(
-            f"MLflow at '{place()}' does not know run {run_id}; set MLFLOW_TRACKING_URI to what it was at its training"
+        raise error_of_mlflow(
+            f"MLflow at '{place()}' does not know run {run_id}; set MLFLOW_TRACKING_URI to what it was at its training",
+            error,
         ) from error
 
 
@@ -150,7 +153,7 @@ def record(data: MultiLabelDataModule, options: Namespace, text: str, folder: Pa
     given = {
         name: str(value)[:500]
         for name, value in vars(options.as_flat()).items()
-        if value is not None and not name.endswith("config") and name not in ("resume", "find_learning_rate", "force")
+        if value is not None and not name.endswith("config") and name not in NOT_RECORDED
     }
     sizes = {split: len(data.dataset(split)) for split in SPLITS}
     mlflow.log_params(given | {f"images.{split}": size for split, size in sizes.items()})

@@ -12,7 +12,7 @@ from requests.exceptions import InvalidSchema, InvalidURL, ProxyError, SSLError,
 from requests.utils import get_environ_proxies, select_proxy
 from urllib3.exceptions import NameResolutionError
 
-from trainer.errors import UserError
+from trainer.errors import UnavailableError, UserError
 
 TIMEOUT_SECONDS = 10
 # OpenSSL's numbers for a certificate whose issuer is not known here.
@@ -45,7 +45,7 @@ def wait_for_server(uri: str, seconds: float) -> None:
             return
         except _FaultError as fault:
             if fault.lasting or time.monotonic() > deadline:
-                raise UserError(str(fault)) from fault
+                raise (UserError if fault.lasting else UnavailableError)(str(fault)) from fault
         time.sleep(1)
 
 

@@ -13,7 +13,10 @@ owner                   nothing: the first container to mount a new volume gives
 
 import sys
 
-from manasight_mlflow.settings import SettingError
+from manasight_mlflow.settings import AwayError, SettingError
+
+# The exit status of what fails until something is changed: a Kubernetes Job does not try again.
+LASTING = 2
 
 
 def run(arguments: list[str]) -> None:
@@ -63,7 +66,7 @@ def run(arguments: list[str]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run a command; an error is one sentence and status 1."""
+    """Run a command; an error is one sentence and a status: 1 if another try may work, otherwise `LASTING`."""
     if not arguments:
         print(__doc__)
         return 1
@@ -71,7 +74,7 @@ def main(arguments: list[str]) -> int:
         run(arguments)
     except (SettingError, OSError) as error:
         print(f"mlflow image: {error}", file=sys.stderr)
-        return 1
+        return 1 if isinstance(error, (AwayError, OSError)) else LASTING
     return 0
 
 

@@ -18,7 +18,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from manasight_mlflow.settings import SettingError, bucket_name, read_s3_secret
+from manasight_mlflow.settings import AwayError, SettingError, bucket_name, read_s3_secret
 from manasight_mlflow.waiting import wait_for
 
 UNREACHABLE = (ConnectionClosedError, ConnectTimeoutError, EndpointConnectionError, ReadTimeoutError)
@@ -80,7 +80,8 @@ def store(action: str, creates: bool = False) -> Iterator[tuple[object, str]]:
         wait_for_store(name, address, creates)
         yield connect(), name
     except (BotoCoreError, ClientError, ValueError) as error:
-        raise SettingError(f"bucket: {action} of '{name}' at {address} failed: {error}") from None
+        kind = AwayError if is_away(error) else SettingError
+        raise kind(f"bucket: {action} of '{name}' at {address} failed: {error}") from None
 
 
 def connect(**options: object):

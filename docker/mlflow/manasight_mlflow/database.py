@@ -2,7 +2,7 @@
 
 from urllib.parse import urlsplit
 
-from manasight_mlflow.settings import SettingError, database_address
+from manasight_mlflow.settings import AwayError, SettingError, database_address
 from manasight_mlflow.waiting import wait_for
 
 # Any number: everyone who migrates this database takes the advisory lock of this number.
@@ -13,7 +13,8 @@ def connect():
     """A connection to the database, once it accepts one.
 
     Raises:
-        SettingError: if it cannot be reached in time, or refuses the password.
+        AwayError: if it cannot be reached in time.
+        SettingError: if it refuses the password.
     """
     import psycopg2
 
@@ -22,7 +23,8 @@ def connect():
     try:
         return wait_for(f"the database at {host}", lambda: psycopg2.connect(address, connect_timeout=5), is_away)
     except psycopg2.OperationalError as error:
-        raise SettingError(f"the database at {host} cannot be used: {' '.join(str(error).split())}") from None
+        kind = AwayError if is_away(error) else SettingError
+        raise kind(f"the database at {host} cannot be used: {' '.join(str(error).split())}") from None
 
 
 def is_away(error: Exception) -> bool:

@@ -9,6 +9,10 @@ class SettingError(Exception):
     """A setting, argument or server that is missing or wrong, in one sentence."""
 
 
+class AwayError(SettingError):
+    """A server that cannot be reached now, and may be there at the next try."""
+
+
 def secret(variable: str) -> str:
     """The content of the file that an environment variable names.
 
