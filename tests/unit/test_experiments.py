@@ -166,9 +166,9 @@ def test_a_baseline_is_compared_only_with_its_own_classes(tmp_path, capsys):
 def test_a_baseline_of_another_form_is_one_sentence(data, tmp_path, capsys, text):
     path = tmp_path / "baseline.yaml"
     path.write_text(text)
-    assert experiments(data, "--baseline", str(path)) == 1
+    assert experiments(data, "--baseline", str(path)) == 2
     assert "needs a note, a list of classes, and experiments with numbers" in capsys.readouterr().err
-    assert experiments(data, "--baseline", str(tmp_path / "none.yaml")) == 1
+    assert experiments(data, "--baseline", str(tmp_path / "none.yaml")) == 2
     assert "cannot read the baseline" in capsys.readouterr().err
 
 

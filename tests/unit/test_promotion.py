@@ -260,14 +260,14 @@ def test_labels_are_compared_with_the_champions_before_a_training(register, data
     assert "has the labels of champion version 1" in capsys.readouterr().out
     own = make_images("own", {"cat": 1, "red-dog": 1})
     monkeypatch.setattr("trainer.commands.promote.fetch", lambda *_: pytest.fail("a tag suffices"))
-    assert check(own) == 1
+    assert check(own) == 2
     assert capsys.readouterr().err == (
         f"manasight: '{own}' has the labels cat, dog, red, champion version 1 has blue, green, red, so the two cannot "
         "be compared; to replace the champion, give a reason: --force 'new labels' (`make train` and jobs of the "
         "cluster: PROMOTE='new labels')\n"
     )
     assert check(own, "--force", "new labels") == 0
-    assert check(own, "--force", "") == 1
+    assert check(own, "--force", "") == 2
     assert check(make_images("joined", {"red+green": 1, "blue": 1}), "--separator", "+") == 0
 
 
@@ -282,7 +282,7 @@ def test_a_champion_registered_without_a_tag_of_labels_is_asked_itself(register,
 def test_a_check_that_cannot_be_made_says_why(make_images, monkeypatch, capsys, find_port, tmp_path):
     assert main(["promote", "--check"]) == 2
     assert "name its folder with --data" in capsys.readouterr().err
-    assert check(tmp_path / "nowhere") == 1
+    assert check(tmp_path / "nowhere") == 2
     assert f"there is no folder '{tmp_path / 'nowhere'}'" in capsys.readouterr().err
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{find_port()}")
     monkeypatch.setenv("MANASIGHT_PATIENCE", "0")

@@ -83,7 +83,7 @@ def run(*args: object) -> int:
 
 
 def sentence(capsys: pytest.CaptureFixture[str], *args: object) -> str:
-    assert run(*args) == 2
+    assert run(*args) in (1, 2)  # whether another try may help: tests/unit/test_failures.py
     error = capsys.readouterr().err
     assert "Traceback" not in error
     return error

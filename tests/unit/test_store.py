@@ -55,8 +55,8 @@ def run(*args: object) -> int:
     return main(["data", *map(str, args)])
 
 
-def sentence(capsys: pytest.CaptureFixture[str], *args: object) -> str:
-    assert run(*args) == 2
+def sentence(capsys: pytest.CaptureFixture[str], *args: object, status: int = 2) -> str:
+    assert run(*args) == status
     error = capsys.readouterr().err
     assert error.startswith("manasight: ")
     assert len(error.splitlines()) == 1
@@ -308,7 +308,7 @@ def test_wrong_keys_and_a_missing_server_are_a_sentence(client, address, tmp_pat
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     assert "cannot be used: SignatureDoesNotMatch" in sentence(capsys, "pull", address, tmp_path / "out")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    assert "cannot be reached: Could not connect" in sentence(capsys, "pull", address, tmp_path / "out")
+    assert "cannot be reached: Could not connect" in sentence(capsys, "pull", address, tmp_path / "out", status=1)
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
