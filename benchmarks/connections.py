@@ -142,6 +142,7 @@ def runs(port: int, mlflow_port: int, cards: str) -> list[list[str]]:
             "predict drawn/test",
             "explain --count 1",
             f"experiments --data drawn --model.weights {ROOT}/models/starter/model.onnx {fit}",
+            f"train --data.root drawn --model.weights none {fit}",
             f"serve --port {port} --mlflow_port {mlflow_port}",
         )
     ]

@@ -215,7 +215,7 @@ def test_a_run_that_fails_ends_as_failed(home, data, monkeypatch):
 def test_a_loss_that_is_not_a_number_ends_the_run(home, data, capsys):
     assert main(arguments(data, model__learning_rate="1e30", trainer__max_epochs="9")) == 2
     printed = capsys.readouterr()
-    assert printed.err == "manasight: the loss is not a number any more; train with a smaller --model.learning_rate\n"
+    assert printed.err == "manasight: the loss is no longer a number; train with a smaller --model.learning_rate\n"
     assert printed.out.count("epoch ") < 9
     assert only_run().info.status == "FAILED"
 
