@@ -1,11 +1,16 @@
 """Progress of long work: a bar in a terminal, a line every ten seconds in a log."""
 
 import sys
+import threading
 from typing import Any, TextIO
 
 from tqdm import tqdm
 
 SECONDS = 10.0
+
+# No processes share a bar. The lock for processes that tqdm would make starts a helper process wherever workers are not
+# forked: on macOS, and everywhere since Python 3.14.
+tqdm.set_lock(threading.RLock())
 
 
 class _Lines:

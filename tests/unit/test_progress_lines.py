@@ -55,3 +55,13 @@ def test_commands_that_handle_files_start_without_pytorch(module: str) -> None:
     """So that a mistake in their arguments is answered at once."""
     code = f"import sys, trainer.data.{module}; raise SystemExit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=120, check=False).returncode == 0
+
+
+def test_a_bar_starts_no_process_where_workers_are_spawned() -> None:
+    code = (
+        "import multiprocessing, psutil; multiprocessing.set_start_method('spawn'); "
+        "from trainer.progress import progress; "
+        "list(progress(range(3))); print([child.cmdline() for child in psutil.Process().children()])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
