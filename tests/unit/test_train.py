@@ -72,5 +72,5 @@ def test_labels_that_the_champion_does_not_know_are_refused_before_the_training(
 
 
 def test_a_search_for_a_learning_rate_is_refused(options, capsys):
-    assert main([*options, "--find_learning_rate"]) == 1
+    assert main([*options, "--find_learning_rate"]) == 2
     assert "use it with `manasight fit`" in capsys.readouterr().err
