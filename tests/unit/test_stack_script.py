@@ -206,7 +206,7 @@ def test_arguments_are_checked_before_cards_are_drawn(stack):
 def test_addresses_open_mlflow_in_its_training_view(stack):
     view = f"http://localhost:{stack.ports['MLFLOW_HOST_PORT']}/#/{{}}?workflowType=machine_learning\n"
     assert view.format("experiments") in stack("up").stdout
-    trained = RUNNING | {"compose * train *": "echo run: 0123abc"}
+    trained = RUNNING | {"compose * train --config *": "echo run: 0123abc"}
     assert view.format("runs/0123abc") in stack("train", answers=trained).stdout
 
 
