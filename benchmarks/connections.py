@@ -143,6 +143,8 @@ def runs(port: int, mlflow_port: int, cards: str) -> list[list[str]]:
             "explain --count 1",
             f"experiments --data drawn --model.weights {ROOT}/models/starter/model.onnx {fit}",
             f"train --data.root drawn --model.weights none {fit}",
+            f"worker --nnodes=1 --nproc-per-node=1 --rdzv-backend=c10d --rdzv-endpoint=127.0.0.1:{port} --rdzv-id=one "
+            f"--local-addr=127.0.0.1 -m trainer.cli fit --data.root drawn --model.weights none {fit}",
             f"serve --port {port} --mlflow_port {mlflow_port}",
         )
     ]
@@ -181,6 +183,7 @@ def main() -> int:
             cards.cards = [card("Bear", "Creature — Bear", "G"), card("Ring", "Artifact")]
             cards.pages[DECK] = (b"<html><img src='../pics/reg/m19/001.jpg' alt='Bear'></html>", "text/html")
             keys |= {"MANASIGHT_SCRYFALL_URL": cards.url}
+            keys |= {"JOB_COMPLETION_INDEX": "0", "MANASIGHT_HOME": ".manasight"}
             for words in () if only == "help" else runs(free_port(), free_port(), cards.url):
                 if words[0] == "serve":
                     status, output, found = traced_servers(["-m", "trainer.cli", *words], home, "Ctrl-C")

@@ -70,6 +70,6 @@ def test_the_admin_of_a_restored_database_gets_the_secrets_password(tmp_path, mo
     monkeypatch.setenv("MANASIGHT_DATABASE", address)
     monkeypatch.delenv("MANASIGHT_DATABASE_PASSWORD_FILE", raising=False)
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "docker" / "mlflow")
-    importlib.import_module("server").set_admin_password(PASSWORD)
+    importlib.import_module("manasight_mlflow.server").set_admin_password(PASSWORD)
     assert store.authenticate_user("admin", PASSWORD)
     assert not store.authenticate_user("admin", "of another machine")
