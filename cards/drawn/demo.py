@@ -189,6 +189,8 @@ def _spread(work: partial, jobs: list[Job], workers: int) -> Iterator[None]:
             signal.signal(signal.SIGINT, handler)
         yield from done
     except BrokenProcessPool as died:
-        raise UserError("a drawing process was killed, probably for lack of memory: give fewer --workers") from died
+        raise UnavailableError(
+            "a drawing process was killed, probably for lack of memory: give fewer --workers"
+        ) from died
     finally:
         pool.shutdown(cancel_futures=True)
