@@ -18,13 +18,13 @@ from trainer.stopping import LASTING
 
 # name → (module:function, one line of help). A function called `main` parses its own arguments.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "data demo": ("cards.drawn.demo:draw", "draw a rights-free data set of cards"),
-    "data scryfall": ("cards.scryfall.fetch:scryfall", "fetch card pictures from Scryfall, labelled"),
-    "data pull": ("trainer.data.s3:pull", "copy a data set from S3"),
-    "data push": ("trainer.data.s3:push", "copy a data set to S3"),
-    "data mtgpics": ("cards.mtgpics:mtgpics", "fetch the card pictures of a set from mtgpics.com"),
-    "data split": ("trainer.data.split:split", "split a folder of labelled images into train, val and test"),
-    "data describe": ("trainer.commands.describe:describe", "count and check the images of a data set"),
+    "data demo": ("cards.drawn.demo:draw", "draw a rights-free dataset of cards"),
+    "data scryfall": ("cards.scryfall.fetch:scryfall", "fetch card images from Scryfall, labeled"),
+    "data pull": ("trainer.data.s3:pull", "copy a dataset from S3"),
+    "data push": ("trainer.data.s3:push", "copy a dataset to S3"),
+    "data mtgpics": ("cards.mtgpics:mtgpics", "fetch the card images of a set from mtgpics.com"),
+    "data split": ("trainer.data.split:split", "split a folder of labeled images into train, val and test"),
+    "data describe": ("trainer.commands.describe:describe", "count and check the images of a dataset"),
     "train": ("trainer.commands.train:main", "fit, evaluate, export and promote in one resumable command"),
     "fit": ("trainer.commands.fit:main", "train a classifier, tracked in MLflow"),
     "experiments": (
@@ -108,7 +108,7 @@ def parse(target: Callable[..., None], args: list[str], prog: str) -> dict[str, 
 
 
 def explain(error: OSError) -> str:
-    """What the system would not do, and where. A full disk is not the file's fault, nor a temporary name the user's."""
+    """What the system refused, and where: not for a full disk, and never a temporary file's name."""
     if error.errno == errno.ENOSPC:
         return "the disk is full; free some space, or write somewhere else"
     path = Path(str(error.filename)) if error.filename else None
@@ -137,11 +137,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     stopping.catch()
     if not os.environ.get("MANASIGHT_DEBUG"):
-        # What libraries say while they load and start; MANASIGHT_DEBUG=1 lets it through.
+        # What libraries print while they load and start; MANASIGHT_DEBUG=1 lets it through.
         warnings.simplefilter("ignore")
         logging.disable(logging.INFO)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a label's letters may be none of the terminal's
+        if isinstance(stream, io.TextIOWrapper):  # a label may have characters that the terminal lacks
             stream.reconfigure(errors="backslashreplace")
     status, name = 1, ""
     try:

@@ -1,4 +1,4 @@
-"""Turns an exception that is no UserError into one sentence, and keeps its traceback in a file."""
+"""Turns an exception that is not a UserError into one sentence, and keeps its traceback in a file."""
 
 import os
 import re

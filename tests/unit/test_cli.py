@@ -110,9 +110,9 @@ def test_missing_data_is_named(capsys, tmp_path):
         ("promote --version newest", "--version takes a whole number or null, not 'newest'"),
         ("predict nowhere --model models/starter/model.onnx", "there is no 'nowhere'"),
         ("predict x --out nowhere/table.csv", "there is no folder 'nowhere'"),
-        ("serve --port 99999 --check", "99999 is no port"),
+        ("serve --port 99999 --check", "99999 is not a port"),
         ("serve --port 15000 --mlflow_port 15000 --check", "cannot share port 15000"),
-        ("serve --address 192.0.2.1 --check", "'192.0.2.1' is no address of this machine"),
+        ("serve --address 192.0.2.1 --check", "'192.0.2.1' is not an address of this machine"),
     ],
 )
 def test_a_mistake_in_the_options_is_one_sentence(args, says, capsys):

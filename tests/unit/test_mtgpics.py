@@ -159,7 +159,7 @@ def test_what_is_in_the_way_is_named_and_kept(server, tmp_path, capsys):
     assert run(server, tmp_path / "m21") == 0
     (tmp_path / "m21" / "green-creature").write_text("mine")
     assert run(server, tmp_path / "m21", "--label-with-scryfall") == 2
-    assert "green-creature' is no folder, but files go into it" in capsys.readouterr().err
+    assert "green-creature' is not a folder, but files go into it" in capsys.readouterr().err
     assert names(tmp_path / "m21") == ["green-creature", "m21_1_Bear.jpg"]
 
 

@@ -609,7 +609,7 @@ def test_a_damaged_pause_is_none(server, tmp_path, text):
 @pytest.mark.parametrize(
     ("made", "says"),
     [
-        ("green-creature", "green-creature' is no folder, but files go into it"),
+        ("green-creature", "green-creature' is not a folder, but files go into it"),
         ("green-creature/m19_1_Bear.jpg/mine", "m19_1_Bear.jpg' is a folder, but a file goes there"),
     ],
 )

@@ -248,8 +248,8 @@ def test_keys_may_hold_what_addresses_on_the_web_may_not(client, address, tmp_pa
 @pytest.mark.parametrize(
     ("made", "says"),
     [
-        ("out", "out' is no folder, but files go into it"),
-        ("out/a", "out/a' is no folder, but files go into it"),
+        ("out", "out' is not a folder, but files go into it"),
+        ("out/a", "out/a' is not a folder, but files go into it"),
         ("out/a/1.jpg/mine", "out/a/1.jpg' is a folder, but a file goes there"),
     ],
 )

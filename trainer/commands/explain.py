@@ -32,7 +32,7 @@ def explain(
     count: int = 6,
     out: Path | None = None,
 ) -> None:
-    """Show where a run's model looks for labels in images: a grid of pictures, logged to its MLflow run.
+    """Show where a run's model looks for labels in images: a grid of images, logged to its MLflow run.
 
     Four maps stand beside each image: the class activation map that model.onnx gives, LayerGradCam of the last
     convolutions (the same up to a factor, if all is well: the correlation is printed and logged), integrated gradients
@@ -58,7 +58,7 @@ def explain(
             raise UserError(f"the model knows no label '{label}'; it knows {', '.join(classes)}")
     files = find_images(images or str(trained.data.dataset("test").root))
     if out is not None and out.suffix.lower() != ".png":
-        raise UserError(f"'{out}' is no .png; name the picture so")
+        raise UserError(f"'{out}' is not a .png file; give --out such a name")
     if out is not None and not out.parent.is_dir():
         raise UserError(f"there is no folder '{out.parent}' to write '{out.name}' into; make it, or name another --out")
     client = connect()
@@ -115,7 +115,7 @@ def attributions(
         LayerGradCam(network, network.architecture.explained(network.backbone)),
         Occlusion(network),
     )
-    # Grey as the network sees it: zero after normalisation. It says nothing for or against a label.
+    # Gray as the network sees it: zero after normalization, which speaks neither for nor against a label.
     grey = (network.mean * 255).expand(1, *images.shape[1:]).contiguous()
     window = (max(1, images.shape[1] // 8), max(1, images.shape[2] // 8), 3)
     stride = (max(1, window[0] // 2), max(1, window[1] // 2), 3)

@@ -44,7 +44,7 @@ class Job(NamedTuple):
         text: the same as YAML, kept with the run.
         resumed: ID of the run to resume.
         prog: the command, for messages.
-        may_be_finished: whether it is no mistake to resume a run that has finished.
+        may_be_finished: whether a run that has finished may be resumed.
     """
 
     data: MultiLabelDataModule

@@ -89,7 +89,7 @@ def serve(port: int = 8501, mlflow_port: int = 5000, address: str = "127.0.0.1",
         print("Ctrl-C stops both", flush=True)
         while all(process.poll() is None for process in running):
             time.sleep(0.5)
-        raise UserError(f"a server stopped by itself; its last words are in '{home}/app.log' or '{home}/mlflow.log'")
+        raise UserError(f"a server stopped by itself; the reason is in '{home}/app.log' or '{home}/mlflow.log'")
     except KeyboardInterrupt:
         print("\nstopping both")
     finally:
@@ -99,14 +99,14 @@ def serve(port: int = 8501, mlflow_port: int = 5000, address: str = "127.0.0.1",
 def require_free(address: str, port: int, option: str) -> None:
     """Raise UserError if something listens on the port already."""
     if not 1 <= port <= 65535:
-        raise UserError(f"{port} is no port; give {option} a number from 1 to 65535")
+        raise UserError(f"{port} is not a port; give {option} a number from 1 to 65535")
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was just given up counts as free
         try:
             probe.bind((address, port))
         except OSError as error:
             if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-                raise UserError(f"'{address}' is no address of this machine; mend --address") from error
+                raise UserError(f"'{address}' is not an address of this machine; correct --address") from error
             if isinstance(error, PermissionError):
                 raise UserError(f"you may not listen on port {port}; choose one above 1023 with {option}") from error
             raise UserError(

@@ -37,7 +37,7 @@ def download_pictures(web: Web, wanted: Sequence[Wanted], out: Path) -> tuple[di
         the SHA-256 of every file that is there now, and why each other one is not.
 
     Raises:
-        UserError: if so many fail in a row that it is not about single pictures, or a place lies outside `out`.
+        UserError: if so many fail in a row that it is not about single pictures, or a place is outside `out`.
     """
     for one in wanted:
         check_place(one)
@@ -149,7 +149,7 @@ def check_place(wanted: Wanted) -> None:
     """A manifest comes from others: it must not write anywhere else, or what nobody sees.
 
     Raises:
-        UserError: if its file lies outside the folder or is hidden, or its address is none.
+        UserError: if its file is outside the folder or hidden, or its address is invalid.
     """
     place = PurePosixPath(wanted.file)
     is_plain = place.as_posix() == wanted.file and wanted.file.isprintable() and "\\" not in wanted.file

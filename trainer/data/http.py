@@ -249,7 +249,7 @@ class Web:
 
     @contextmanager
     def _answer(self, url: str, headers: dict[str, str] | None = None) -> Iterator[Response]:
-        """Ask, at the pace of every host on the way; wait when told to.
+        """Ask, at the pace of every host on the way; wait when asked to.
 
         Raises:
             RefusedError: for a status that asking again will not change.

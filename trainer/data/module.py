@@ -130,7 +130,7 @@ class MultiLabelDataModule(lightning.LightningDataModule):
             collate_fn=stack,
             worker_init_fn=worker_start(int(os.environ.get("RANK", 0))),
             pin_memory=torch.cuda.is_available(),
-            # Batch normalisation cannot train on a single image.
+            # Batch normalization cannot train on a single image.
             drop_last=shuffle and len(self.prepared(split)) % self.batch_size == 1,
         )
 

@@ -10,7 +10,7 @@ from PIL import Image
 # Of 256 hash bits: on 564 scans a smaller, recompressed copy differs in at most 16, another object in at least 35.
 ALIKE_BITS = 20
 
-# The hash of a plain picture (a shape or stripes on one colour) is nearly all zeros, whatever the picture: thumbnails
+# The hash of a plain picture (a shape or stripes on one color) is nearly all zeros, whatever the picture: thumbnails
 # decide. Of the rarer bit scans have a share of 0.4 to 0.5, a circle on white has 0.05 to 0.34.
 RARER_BIT = 1 / 3
 LEVELS = 5  # of 255: what recompression and resizing change in a thumbnail
@@ -36,7 +36,7 @@ def group_alike(fingerprints: Sequence[Fingerprint], bits: int) -> np.ndarray:
 
     Two are linked if their hashes differ in at most `bits` and their thumbnails by at most half the contrast (standard
     deviation), or by `LEVELS` where the hash says little. The distance of thumbnails is the root mean square over
-    pixels and channels, in levels; the mean colour counts a quarter, so that a brighter copy is found.
+    pixels and channels, in levels; the mean color counts a quarter, so that a brighter copy is found.
 
     Args:
         fingerprints: of `N` images.
@@ -54,8 +54,8 @@ def group_alike(fingerprints: Sequence[Fingerprint], bits: int) -> np.ndarray:
     contrast = np.sqrt(pixels.var(axis=1).mean(axis=1))
     share = hashes.mean(axis=1)
     tolerance = np.where(np.minimum(share, 1 - share) > RARER_BIT, contrast / 2, 0).clip(LEVELS)
-    colours = pixels.mean(axis=1) / 4
-    pixels -= 3 * colours[:, None]
+    colors = pixels.mean(axis=1) / 4
+    pixels -= 3 * colors[:, None]
     pixels = pixels.reshape(len(pixels), -1)
     squares = (pixels**2).mean(axis=1)
     groups = np.arange(len(different), dtype=np.int32)
@@ -63,8 +63,8 @@ def group_alike(fingerprints: Sequence[Fingerprint], bits: int) -> np.ndarray:
         near = np.bitwise_count(packed[index:] ^ one).sum(axis=1) <= bits
         near = index + np.flatnonzero(near & (groups[index:] != groups[index]))
         limit = np.maximum(tolerance[near], tolerance[index]) ** 2
-        # Mean colours alone tell most plain pictures apart, at a hundredth of the cost.
-        close = ((colours[near] - colours[index]) ** 2).mean(axis=1) <= limit
+        # Mean colors alone distinguish most plain images, at a hundredth of the cost.
+        close = ((colors[near] - colors[index]) ** 2).mean(axis=1) <= limit
         near, limit = near[close], limit[close]
         # |a - b|² = |a|² + |b|² - 2ab, without an array of differences.
         products = np.einsum("nj,j->n", pixels[near], pixels[index]) / pixels.shape[1]

@@ -177,7 +177,7 @@ def _open(address: str) -> Place:
 
 
 def _listing(place: Place, address: str) -> list[Remote]:
-    """Every object below the prefix. A key that ends with a slash stands for a folder and is none."""
+    """Every object below the prefix. A key that ends with a slash is a folder, not an object."""
     pages = place.client.get_paginator("list_objects_v2").paginate(Bucket=place.bucket, Prefix=place.prefix)
     try:
         with _explained(address):
@@ -218,7 +218,7 @@ def _download(place: Place, remote: Remote, path: Path) -> bool:
                 problem = error
                 continue
             size, same = part.stat().st_size, _is_same(part, remote.etag)
-            # With a key of one's own or of KMS the ETag is no MD5.
+            # With a key of one's own or of KMS the ETag is not an MD5.
             is_encrypted = "kms" in answer.get("ServerSideEncryption", "") or "SSECustomerAlgorithm" in answer
             if size == remote.size and (same is not False or is_encrypted):
                 part.replace(path)
@@ -237,7 +237,7 @@ def _upload(place: Place, name: str, path: Path) -> None:
 
 
 def _is_same(path: Path, etag: str) -> bool | None:
-    """Whether a file is what an ETag says; None if that cannot be told."""
+    """Whether a file is what an ETag says; None if that is unknown."""
     digest, _, parts = etag.partition("-")
     if len(digest) != 32:
         return None

@@ -1,4 +1,4 @@
-"""Makes a folder as a whole or not at all: it is filled under a temporary name beside its own and renamed when done.
+"""Creates a folder completely or not at all: it is filled under a temporary name beside its own and renamed at the end.
 
 And says beforehand whether there is room in one that is filled file by file.
 """
@@ -31,7 +31,7 @@ def staged_folder(out: Path) -> Iterator[Path]:
             raise UserError(f"'{out}' is a link to nothing; remove it or name another folder")
         out = out.resolve()
     if out.exists() and out.samefile(Path()):
-        raise UserError(f"'{out}' is the folder that you are in, and cannot be made anew; name another folder")
+        raise UserError(f"'{out}' is the folder that you are in, and cannot be replaced; name another folder")
     prefix = f".{out.name[:50]}.manasight-"  # so that it is no longer than a name may be
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def check_room(out: Path, names: Iterable[str]) -> None:
     """Whether a folder can get files of these names, as `<folder>/<name>`.
 
     Raises:
-        UserError: if something else than a folder is where one goes, or a folder where a file goes.
+        UserError: if something other than a folder is where one goes, or a folder where a file goes.
     """
     names = set(names)
     folders = {parent for name in names for parent in PurePosixPath(name).parents}
@@ -72,7 +72,7 @@ def check_room(out: Path, names: Iterable[str]) -> None:
     for folder in sorted(folders):
         path = out / folder
         if os.path.lexists(path) and not path.is_dir():
-            raise UserError(f"'{path}' is no folder, but files go into it; remove it or name another folder")
+            raise UserError(f"'{path}' is not a folder, but files go into it; remove it or name another folder")
     for name in sorted(names):
         if (out / name).is_dir():
             raise UserError(f"'{out / name}' is a folder, but a file goes there; remove it or name another folder")

@@ -94,7 +94,7 @@ class MultiLabelClassifier(lightning.LightningModule):
         return self.network(images)
 
     def train(self, mode: bool = True) -> "MultiLabelClassifier":
-        """Switch to training, but leave a frozen backbone's batch normalisation in evaluation mode."""
+        """Switch to training, but leave a frozen backbone's batch normalization in evaluation mode."""
         super().train(mode)
         if self.hparams["freeze_backbone"]:
             self.network.backbone.eval()

@@ -1,4 +1,4 @@
-"""The pictures that people judge a model by: predictions on images, confusion matrices, curves, comparisons."""
+"""The figures that people judge a model by: predictions on images, confusion matrices, curves, comparisons."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-mpl.rcParams["text.parse_math"] = False  # a dollar in a label or a file's name is no formula
+mpl.rcParams["text.parse_math"] = False  # a dollar in a label or a file's name is not a formula
 
 
 def save_predictions(
@@ -27,7 +27,7 @@ def save_predictions(
 
     Args:
         images: `N` images, uint8 `[H, W, 3]`.
-        names: what stands below each.
+        names: captions.
         probabilities: float `[N, C]`.
         targets: bool `[N, C]`.
         thresholds: float `[C]`.
@@ -45,8 +45,8 @@ def save_predictions(
         axis.imshow(image)
         lines = [f"{classes[k]} {row[k]:.2f}" for k in np.flatnonzero(decided)] or ["no label"]
         lines += [f"not {classes[k]} {row[k]:.2f}" for k in np.flatnonzero(truth & ~decided)]
-        colour = "#1a7f37" if (decided == truth).all() else "#cf222e"
-        axis.set_title("\n".join(lines), fontsize=9, color=colour)
+        color = "#1a7f37" if (decided == truth).all() else "#cf222e"
+        axis.set_title("\n".join(lines), fontsize=9, color=color)
         axis.text(0.5, -0.02, fill(name, 26), transform=axis.transAxes, ha="center", va="top", fontsize=7)
     figure.savefig(path, dpi=110, bbox_inches="tight")
 
@@ -138,8 +138,8 @@ def save_bars(table: pd.DataFrame, names: Sequence[str], path: Path) -> None:
     for axis, name in zip(axes, names, strict=True):
         both = ((-0.2, name, "#3b6fd4"), (0.2, f"baseline_{name}", "#c3d2f2"))
         shown = [bar for bar in both if bar[1] in table]
-        for shift, column, colour in shown:
-            bars = axis.bar(places + shift * (len(shown) - 1), table[column], 0.38, color=colour)
+        for shift, column, color in shown:
+            bars = axis.bar(places + shift * (len(shown) - 1), table[column], 0.38, color=color)
             axis.bar_label(bars, fmt="%.3f" if name != "minutes" else "%.1f", fontsize=7)
         axis.set(xticks=places, xticklabels=table.index)
         axis.set_title(name, pad=12)
@@ -168,7 +168,7 @@ def save_attributions(
     Args:
         images: `N` images, uint8 `[H, W, 3]`.
         maps: method → `N` maps, float `[h, w]` of any size.
-        titles: what stands beside each row.
+        titles: beside each row.
         file: what takes the PNG.
     """
     height, width = images[0].shape[:2]

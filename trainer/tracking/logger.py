@@ -31,7 +31,7 @@ class SteadyLogger(MLFlowLogger):
 
         Args:
             run_id: the MLflow run.
-            folder: where the journal lies.
+            folder: of the journal.
             resumed: whether the run has metrics already, there or in the journal.
         """
         super().__init__(tracking_uri=mlflow.get_tracking_uri(), run_id=run_id)
