@@ -10,7 +10,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from app.budgets import Parsing
 from app.network import Network, client_of, network
-from app.page_sockets import PageSocket
+from app.page.sockets import PageSocket
 from app.patches import send_at_once, show_plain_addresses, trust_proxies, use_protocol
 
 # Seconds for the head of a request, and without a byte of its body.

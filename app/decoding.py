@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from app.session import cpu_limit
+from app.serving.session import cpu_limit
 from contract.decoding import Batch, Decoded, Decoders, Lane, Wanted
 from contract.process import WorkerLimits
 

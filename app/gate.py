@@ -4,7 +4,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.forms import FormError, boundary_of
+from app.api.forms import FormError, boundary_of
 from app.network import Network
 from app.routes import Route, Who, find
 

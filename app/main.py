@@ -15,19 +15,20 @@ import streamlit as st
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 
-from app import api, downloads
+from app.api import endpoints as api
+from app.api.metrics_port import metrics_server, start
 from app.connections import connections, install
 from app.decoding import decoders
 from app.gate import Gate
 from app.headers import SecurityHeaders
 from app.log_limit import limit_log
 from app.memory import return_large_blocks
-from app.metrics_port import metrics_server, start
 from app.network import network
-from app.page_sockets import LimitMessages
+from app.page import downloads
+from app.page.sockets import LimitMessages
+from app.page.uploads import LimitUploads
 from app.patches import ask_nobody_for_addresses
-from app.serving import Settings, serving
-from app.uploads import LimitUploads
+from app.serving.serving import Settings, serving
 
 logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
 for noisy in ("streamlit", "urllib3"):
@@ -70,7 +71,7 @@ install()
 ask_nobody_for_addresses()
 METRICS = network().metrics_port and metrics_server(network().metrics_port, api.metrics_text, ADDRESS)
 app = st.App(
-    Path(__file__).with_name("page.py"),
+    Path(__file__).with_name("page") / "main.py",
     routes=[*api.routes(BASE), *downloads.routes(BASE)],
     middleware=[
         Middleware(SecurityHeaders, base=BASE, frame_ancestors=network().frame_ancestors),

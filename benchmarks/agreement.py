@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from app import decoding
-from app.model import Model
+from app.serving.model import Model
 from contract.decoding import Wanted
 from contract.images import resize
 from trainer.data.images import load_rgb

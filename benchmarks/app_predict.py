@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 from servers import ROOT, app, memory
 
-from app.model import Model
+from app.serving.model import Model
 from contract.images import decode, resize
 
 

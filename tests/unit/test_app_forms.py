@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from urllib3.filepost import encode_multipart_formdata
 
-from app.forms import FormError, TooManyPartsError, boundary_of, read_files
+from app.api.forms import FormError, TooManyPartsError, boundary_of, read_files
 
 thorough = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 BYTES = b"\xff\xd8 image \r\n--XXY \r\n-"

@@ -8,9 +8,9 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from app import inference
-from app.inference import Batcher, PredictionError
-from app.model import Model, Prediction
+from app.serving import batching as inference
+from app.serving.batching import Batcher, PredictionError
+from app.serving.model import Model, Prediction
 
 RED = np.zeros((24, 16, 3), np.uint8)
 RED[..., 0] = 255

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app import session
 from app.decoding import decoders, pixels
-from app.model import Model, ModelError
-from app.serving import Serving, Settings
+from app.serving import session
+from app.serving.model import Model, ModelError
+from app.serving.serving import Serving, Settings
 from contract.decoding import Wanted
 
 

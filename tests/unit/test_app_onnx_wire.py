@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from app.onnx_wire import MAX_FIELDS, walk
+from app.serving.onnx_wire import MAX_FIELDS, walk
 from app.settings import STARTER
 from contract.model import ModelError
 

@@ -9,9 +9,9 @@ import numpy as np
 import psutil
 import pytest
 
-from app import quarantine
-from app.model import Model
-from app.quarantine import Report, check
+from app.serving import quarantine
+from app.serving.model import Model
+from app.serving.quarantine import Report, check
 from app.settings import STARTER
 from contract.model import ModelError, TemporaryModelError
 
@@ -56,7 +56,7 @@ def test_a_check_that_does_not_end_is_ended() -> None:
 def test_the_process_that_serves_takes_no_memory_for_a_model_that_needs_too_much() -> None:
     code = (
         "import resource, sys\n"
-        "from app.model import Model, ModelError\n"
+        "from app.serving.model import Model, ModelError\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "before = peak()\n"
         "try:\n    Model(sys.stdin.buffer.read(), 'large')\n"

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from mlflow_server import mlflow_server as running_mlflow
 
-from app.registry import Registry, RegistryError
-from app.serving import Serving, Settings
+from app.serving.registry import Registry, RegistryError
+from app.serving.serving import Serving, Settings
 
 pytestmark = pytest.mark.slow
 

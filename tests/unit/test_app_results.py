@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.model import Model
-from app.results import Result, open_file, predict, to_csv
-from app.serving import Served, Serving, Settings
+from app.page.results import Result, open_file, predict, to_csv
+from app.serving.model import Model
+from app.serving.serving import Served, Serving, Settings
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ import pytest
 import requests
 from PIL import Image
 
-from app import serving as app_serving
-from app.champions import RETRY_SECONDS, Champions
-from app.inference import PredictionError
-from app.quarantine import Report
-from app.registry import Champion
-from app.serving import Serving, Settings
+from app.serving import serving as app_serving
+from app.serving.batching import PredictionError
+from app.serving.champions import RETRY_SECONDS, Champions
+from app.serving.quarantine import Report
+from app.serving.registry import Champion
+from app.serving.serving import Serving, Settings
 
 REPORT = Report(memory=0, seconds=0.01)
 # The color that the models here fail on.
@@ -172,11 +172,11 @@ def test_a_temporary_refusal_ends_later_each_time(tmp_path: Path, monkeypatch: p
     for wait in (RETRY_SECONDS, 2 * RETRY_SECONDS):
         champions.refuse(champion, "a" * 64, "too slow", temporary=True)
         assert Champions(tmp_path).refused("1", 5)
-        monkeypatch.setattr("app.champions.time.time", lambda later=now + wait - 60: later)
+        monkeypatch.setattr("app.serving.champions.time.time", lambda later=now + wait - 60: later)
         assert champions.refused("1", 5)
-        monkeypatch.setattr("app.champions.time.time", lambda later=now + wait + 60: later)
+        monkeypatch.setattr("app.serving.champions.time.time", lambda later=now + wait + 60: later)
         assert not champions.refused("1", 5)
-        monkeypatch.setattr("app.champions.time.time", lambda: now)
+        monkeypatch.setattr("app.serving.champions.time.time", lambda: now)
 
 
 def test_a_withdrawn_champion_is_not_what_the_next_start_serves(

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from app.shares import Turns
+from app.api.shares import Turns
 
 
 def test_turns_are_limited_and_a_client_never_takes_all_of_them() -> None:

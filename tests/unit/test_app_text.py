@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import text
-from app.labels import groups
+from app.page.labels import groups
 
 # Names that people and attackers give to files and labels.
 NAMES = [

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import requests
 
-from app import watchdog as app_watchdog
-from app.inference import PredictionError
-from app.serving import Serving, Settings
-from app.watchdog import Watchdog
+from app.serving import watchdog as app_watchdog
+from app.serving.batching import PredictionError
+from app.serving.serving import Serving, Settings
+from app.serving.watchdog import Watchdog
 
 
 def answered() -> Future:
@@ -120,7 +120,7 @@ def test_an_idle_app_is_not_ready_when_its_model_has_stopped_working(
 ) -> None:
     """The app that is started has a model that fails from its third prediction on."""
     (tmp_path / "sitecustomize.py").write_text(
-        "import app.model as m, itertools\n"
+        "import app.serving.model as m, itertools\n"
         "count, predict = itertools.count(), m.Model.predict\n"
         "def failing(self, *given):\n"
         "    if next(count) > 1: raise RuntimeError('gone')\n"

@@ -55,7 +55,7 @@ def test_neither_a_training_nor_the_pages_connect_to_other_machines(new_database
 
 
 def test_the_apps_model_starts_no_usage_reports(tmp_path):
-    code = "import app.model, time; time.sleep(0.5)"
+    code = "import app.serving.model, time; time.sleep(0.5)"
     subprocess.run([sys.executable, "-c", code], env=connections.environment(tmp_path), check=True)
     assert connections.reports(tmp_path) == []
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.registry import Registry
+from app.serving.registry import Registry
 
 USER, PASSWORD = "jürgen", "pässwörd-日本-0123456789"
 

@@ -8,7 +8,7 @@ import pytest
 import smoke
 from private_ca import answering, make_certificates
 
-from app.registry import Registry, RegistryError
+from app.serving.registry import Registry, RegistryError
 from contract.environment import bypass_proxies
 from trainer.data.s3 import pull
 from trainer.errors import UserError
@@ -122,7 +122,7 @@ def test_what_a_proxy_answers_is_not_mlflows_answer(status, says, monkeypatch):
     "code",
     [
         "from trainer.tracking.mlflow import connect; connect()",
-        "import app.registry, os; app.registry.Registry(os.environ['MLFLOW_TRACKING_URI'], 'm').run_url('0123')",
+        "import os, app.serving.registry as r; r.Registry(os.environ['MLFLOW_TRACKING_URI'], 'm').run_url('0123')",
     ],
 )
 def test_this_machine_is_never_reached_through_a_proxy(code):

@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from app.archives import pack
 from app.decoding import to_png
-from app.uploads import Visit, visit_of_token
+from app.page.uploads import Visit, visit_of_token
 
 # Downloads at once over all visits; each takes a decoder for what has to be converted.
 MAX_DOWNLOADS = 4

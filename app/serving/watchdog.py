@@ -7,8 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from app.inference import PredictionError
-from app.model import ModelError
+from app.serving.batching import PredictionError
+from app.serving.model import ModelError
 from contract.model import printable
 
 # How long a prediction of the watchdog may take, its time in the queue included; and all that it looks at.

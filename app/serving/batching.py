@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnxruntime as ort
 
-from app.model import MAX_BATCH, Model, ModelError, Prediction
-from app.session import reason
+from app.serving.model import MAX_BATCH, Model, ModelError, Prediction
+from app.serving.session import reason
 
 # How often the time of a batch is looked at.
 WATCH_SECONDS = 0.25

@@ -16,7 +16,7 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from app.archives import Member, Readable
 from app.limits import VISIT_BYTES, VISITS_BYTES
-from app.results import FULL, OVERHEAD, Result, open_file
+from app.page.results import FULL, OVERHEAD, Result, open_file
 
 # Seconds that an upload waits for others to be stored before it is refused.
 PATIENCE_SECONDS = 60.0

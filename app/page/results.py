@@ -13,8 +13,8 @@ from app.archives import MAX_NAME, ArchiveError, Member, is_zip, members
 from app.decoding import WORKERS, batch_of, decoders, pixels
 from app.images import ImageError, overlay
 from app.limits import VISIT_BYTES
-from app.model import Model, Prediction
-from app.serving import Served, Serving
+from app.serving.model import Model, Prediction
+from app.serving.serving import Served, Serving
 from app.text import csv_cell, one_line
 from contract.decoding import Batch, Decoded, Wanted
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from app import quarantine
-from app.quarantine import Report
-from app.session import open_session, run
+from app.serving import quarantine
+from app.serving.quarantine import Report
+from app.serving.session import open_session, run
 from contract import model as metadata
 from contract.model import ModelError
 

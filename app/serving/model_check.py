@@ -1,6 +1,6 @@
 """The check of a candidate model, run as a process of its own with limited memory and time (see quarantine.py).
 
-    python app/model_check.py '{"name": …, "bytes": …, "memory": …, "seconds": …}' < model.onnx
+    python app/serving/model_check.py '{"name": …, "bytes": …, "memory": …, "seconds": …}' < model.onnx
 
 Prints one JSON object: `{"memory": …, "seconds": …}` for a model that may be served, else `{"refused": sentence}`.
 """
@@ -15,12 +15,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
-from app.onnx_wire import walk
-from app.session import cpu_limit, open_session, reason, run
+from app.serving.onnx_wire import walk
+from app.serving.session import cpu_limit, open_session, reason, run
 from contract.model import MAX_EDGE, ModelError, TemporaryModelError, macro_f1, read_metadata
 
 BATCHES = (1, 2, 8)

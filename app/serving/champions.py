@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from app.model import Model, ModelError
-from app.quarantine import Report, checker, remember
-from app.registry import Champion
+from app.serving.model import Model, ModelError
+from app.serving.quarantine import Report, checker, remember
+from app.serving.registry import Champion
 
 # Refusals that are remembered, newest last.
 MAX_REFUSALS = 64

@@ -11,19 +11,19 @@ import threading
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
-from app.champions import Champions, Refusal
-from app.inference import Batcher, PredictionError
-from app.model import MAX_BATCH, Model, ModelError, Prediction
-from app.quarantine import Report
-from app.registry import Champion, Registry, RegistryError
-from app.session import reason
+from app.serving.batching import Batcher, PredictionError
+from app.serving.champions import Champions, Refusal
+from app.serving.model import MAX_BATCH, Model, ModelError, Prediction
+from app.serving.quarantine import Report
+from app.serving.registry import Champion, Registry, RegistryError
+from app.serving.served import Served, drawn, read_card
+from app.serving.session import reason
+from app.serving.watchdog import Watchdog
 from app.settings import STARTER, Settings
-from app.watchdog import Watchdog
 from contract.model import TemporaryModelError
 from contract.registry import ALIAS
 
@@ -46,36 +46,6 @@ FIRST_SECONDS = 60.0
 MAX_LOOK_SECONDS = 1200.0
 
 log = logging.getLogger("manasight")
-
-
-@dataclass(frozen=True)
-class Served:
-    """A model in use and where it came from.
-
-    Attributes:
-        model: answers.
-        champion: the registered version it is, None for a file.
-        card: text of a README.md beside the file, empty if there is none.
-    """
-
-    model: Model
-    champion: Champion | None = None
-    card: str = ""
-
-    @property
-    def registered(self) -> str:
-        """The day on which its version was registered, as 2026-11-23; empty for a file, which does not say."""
-        if not self.champion or not self.champion.created:
-            return ""
-        return datetime.fromtimestamp(self.champion.created / 1000, UTC).date().isoformat()
-
-    @property
-    def title(self) -> str:
-        """What people call it: the registered name and version, or the file's name."""
-        if self.champion:
-            return f"{self.champion.name}, version {self.champion.version}"
-        path = Path(self.model.name)
-        return path.parent.name if path.name == "model.onnx" and path.parent.name else path.name
 
 
 @dataclass
@@ -256,7 +226,7 @@ class Serving:
         try:
             usual, started = model.batch_seconds, time.monotonic()
             model.batch_seconds = max(usual, seconds) if seconds > FIRST_SECONDS else usual
-            self.batcher.submit(model, _drawn(model)).result(seconds)
+            self.batcher.submit(model, drawn(model)).result(seconds)
             # A machine on which one image takes seconds, as under emulation, needs longer for a batch too.
             model.batch_seconds = min(seconds, max(usual, 2 * MAX_BATCH * (time.monotonic() - started)))
         except PredictionError as error:
@@ -343,7 +313,7 @@ class Serving:
         if self.registry and time.monotonic() - self._looked > self.settings.poll_seconds + MAX_LOOK_SECONDS:
             self._report("The last question to MLflow has had no result for too long; restart the app.")
         served = self.served
-        return self.batcher.submit(served.model, _drawn(served.model)) if served else None
+        return self.batcher.submit(served.model, drawn(served.model)) if served else None
 
     # What is on disk
 
@@ -355,27 +325,13 @@ class Serving:
         """
         path = self.settings.model
         report = STARTER_REPORT if path.resolve() == STARTER else None
-        return Served(Model.from_file(path, report), card=_read_card(path.with_name("README.md")))
+        return Served(Model.from_file(path, report), card=read_card(path.with_name("README.md")))
 
     def _kept_folder(self) -> Path:
         """One folder per registered model, so that two servers never serve each other's champions."""
         settings = self.settings
         key = hashlib.sha256(f"{settings.tracking_uri}\n{settings.registered_name}".encode()).hexdigest()[:16]
         return settings.home / "app" / key
-
-
-def _drawn(model: Model) -> np.ndarray:
-    """A slope from black to white of the model's input size."""
-    height, width = model.input_size
-    return np.linspace(0, 255, height * width * 3).astype(np.uint8).reshape(height, width, 3)
-
-
-def _read_card(path: Path) -> str:
-    """A model card's text, or nothing: it is no part of the model."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ""
 
 
 @functools.cache

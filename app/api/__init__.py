@@ -1,0 +1,1 @@
+"""The HTTP API: predictions, the model in use, readiness and counters."""

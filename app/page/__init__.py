@@ -1,0 +1,1 @@
+"""The page: Streamlit's script, what a visit holds, and its limits."""

@@ -1,0 +1,134 @@
+"""The page: images in; labels, confidences, heat maps, and a labeled dataset out."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import streamlit as st
+
+from app.archives import Readable, separator_for
+from app.decoding import batch_of
+from app.page.grid import edit_labels, show_closely, show_grid
+from app.page.results import Result, predict, to_csv
+from app.page.sidebar import show_limits, show_model
+from app.page.sources import Given, gather, show_samples
+from app.page.uploads import visit
+from app.serving.batching import PredictionError
+from app.serving.model import ModelError
+from app.serving.serving import Served, Serving, serving
+from app.text import markdown
+from contract.decoding import DecodingError
+
+STYLE = Path(__file__).with_name("page.css")
+# A file of its own: a Material icon would be fetched from a font server by every browser.
+ICON = Path(__file__).with_name("icon.png")
+
+# Pictures of one visit: each keeps its file and a small JPEG in memory until the visit ends.
+MAX_PICTURES = 1000
+# Decoded and predicted together, between two movements of the progress bar.
+CHUNK = 8
+
+
+def answer(shared: Serving, served: Served, given: list[Given], others: list[Given]) -> dict[str, Result]:
+    """A result for every picture, kept from one drawing of the page to the next; what is new is predicted."""
+    held = visit()
+    for key in held.files.keys() - {key for key, _, _ in (*given, *others)}:
+        del held.files[key]
+    for key, name, load in given:
+        if key not in held.files:
+            held.open(key, name, load)
+    results = {f"{key}/{index}": result for key, _, _ in given for index, result in enumerate(held.files[key].results)}
+    if len(results) > MAX_PICTURES:
+        st.warning(f"{len(results)} pictures were given; the first {MAX_PICTURES} are answered.")
+        results = dict(list(results.items())[:MAX_PICTURES])
+    pending = [r for r in results.values() if not r.problem and r.predicted_by != served.model.sha256]
+    batch = batch_of(sum(result.size_in_bytes for result in pending), len(pending))
+    bar = st.progress(0.0) if len(pending) > CHUNK else None
+    for start in range(0, len(pending), CHUNK):
+        try:
+            predict(shared, served, pending[start : start + CHUNK], batch)
+        except DecodingError as error:
+            st.error(f"{error} Reload the page to try again.")
+            st.stop()
+        except PredictionError as error:
+            if shared.served is not served:
+                st.rerun()  # the model was withdrawn, and another one answers
+            st.error(str(error))
+            st.stop()
+        held.trim(pending[start : start + CHUNK])
+        if bar:
+            done = min(start + CHUNK, len(pending))
+            bar.progress(done / len(pending), text=f"{done} of {len(pending)} pictures")
+    if bar:
+        bar.empty()
+    return results
+
+
+def show_downloads(results: dict[str, Result], served: Served, shift: float) -> None:
+    """A table of everything, and the pictures sorted into folders of their labels, ready to train on."""
+    model = served.model
+    separator = separator_for(model.classes)
+
+    def labelled() -> tuple[Iterator[Readable], str]:
+        good = [result for result in results.values() if not result.problem]
+        return ((result.name, result.load, result.labels(model, shift)) for result in good), separator
+
+    held = visit()
+    held.download = labelled
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.download_button(
+            "Table (CSV)",
+            lambda: to_csv(served, list(results.values()), shift),
+            "manasight.csv",
+            "text/csv",
+            on_click="ignore",
+            icon=":material/table:",
+        )
+        # Not Streamlit's button, which needs all of the zip in memory; this one is made while it is sent.
+        st.html(f'<a class="ms-button" href="download/{held.token}" download>Images in label folders (zip)</a>')
+    st.caption(
+        "Correct the labels first where they are wrong. To train on the zip: unpack it, `manasight data split`, "
+        f"`manasight fit`. Labels are joined by “{markdown(separator)}”; images without a label are left out."
+    )
+
+
+def main() -> None:
+    """Draw the page; Streamlit calls this again at every interaction."""
+    st.set_page_config(page_title="Manasight", page_icon=str(ICON), layout="wide")
+    st.html(STYLE)
+    st.title("Manasight")
+    visit()  # whatever is sent is counted, also where no model answers
+    shared = serving()
+    try:
+        served = shared.current()
+    except ModelError as error:
+        st.error(f"There is no model to answer with: {markdown(str(error))}")
+        return
+    with st.sidebar:
+        shift = st.slider(
+            "Shift every class's threshold",
+            -0.5,
+            0.5,
+            0.0,
+            0.05,
+            format="%+.2f",
+            help="Each class has a threshold of its own. To the right: fewer, surer labels; to the left: more.",
+        )
+        show_model(shared, served)
+        show_limits(served)
+    results = answer(shared, served, *gather(served.model))
+    if not results:
+        show_samples(served.model)
+        return
+    good = {key: result for key, result in results.items() if not result.problem}
+    if len(results) == 1 and good:
+        ((key, result),) = good.items()
+        show_closely(key, result, served.model, shift)
+        edit_labels(key, result, served.model, shift)
+        show_downloads(results, served, shift)
+    else:
+        if good:
+            show_downloads(results, served, shift)
+        show_grid(results, served.model, shift)
+
+
+main()
