@@ -16,6 +16,8 @@ command -v "$python" >/dev/null || say "Python not found at '$python': $needs"
 "$python" -c 'import sys; v = sys.version_info; sys.exit(not (3, 11) <= v[:2] <= (3, 14) or v[:3] == (3, 14, 1))' \
   || say "Unsupported $("$python" --version 2>&1): $needs"
 "$python" -c 'import ensurepip, venv' 2>/dev/null || say "'$python' cannot make virtual environments; on Debian: apt-get install python3-venv"
+# MLflow's migrations take a percent sign in their path for a variable.
+[[ "$PWD" != *%* ]] || say "MLflow cannot be installed below a path with a percent sign: move this folder ($PWD)"
 free=$(($(df -Pk . | awk 'NR == 2 { print $4 }') / 1024 / 1024))
 [ "$free" -ge 8 ] || say "only $free GB are free here; PyTorch and the rest need up to 8 GB"
 

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -141,6 +142,20 @@ def test_another_python_is_refused_in_one_sentence(tmp_path):
     assert result.stderr == (
         "install: Unsupported Python 3.9.1: Manasight needs 3.11–3.14. Set PYTHON=/path/to/python3.13.\n"
     )
+
+
+def test_a_folder_that_mlflow_cannot_be_installed_in_is_refused_in_one_sentence(tmp_path):
+    folder = tmp_path / "50% off"
+    for name in ("requirements/install.sh", "docker/progress.sh"):
+        (folder / name).parent.mkdir(parents=True)
+        shutil.copy(ROOT / name, folder / name)
+    environment = {"PATH": "/usr/bin:/bin", "PYTHON": sys.executable}
+    result = subprocess.run([folder / "requirements/install.sh"], env=environment, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"install: MLflow cannot be installed below a path with a percent sign: move this folder ({folder})\n"
+    )
+    assert not (folder / ".venv").exists()
 
 
 @pytest.mark.parametrize(
