@@ -56,6 +56,10 @@ lint: .venv/installed versions workflows lint-docker ## check style, calls, vers
 	$(BIN)/ty check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@! git grep -nIiP '$(AVOIDED)' -- ':!*.lock' ':!requirements/*.txt' ':!Makefile' ':!docs/glossary.md' || { echo "lint: write these lines in plain English" >&2; exit 1; }
+
+# Phrases of older texts that read like a translation.
+AVOIDED := \banew\b|\bmend(s|ed|ing)?\b|program interface|as none can|\bwhat one\b|(?<!there )\bis no (?!longer\b|such\b|one\b)\w+|\btold\b
 
 format: .venv/installed ## fix style
 	$(BIN)/ruff check --fix .

@@ -37,7 +37,7 @@ WATCH = """([kind, shows]) => {
     }, { capture: true, once: true });
   });
 }"""
-# Notes when the page first told the server something after an event.
+# Notes when the page first sent something to the server after an event.
 NOTE_SENT = """
 const send = WebSocket.prototype.send;
 WebSocket.prototype.send = function (data) { window.sent ??= performance.now(); return send.call(this, data); };

@@ -2,7 +2,7 @@
 
     python benchmarks/pull.py [--files 2000] [--rounds 3]
 
-The files are random bytes of a picture's size (20 to 120 kB) in 18 folders. Each client is started anew for every
+The files are random bytes of a picture's size (20 to 120 kB) in 18 folders. A new client is started for every
 round, in turns, and copies into an empty folder (or prefix); `pull again` is what it takes when everything is there.
 Clients that are not installed are left out and named.
 """

@@ -1,4 +1,4 @@
-"""Measures what one unit of each kind of growth costs, in CPU seconds and bytes: the figures of docs/scaling.md.
+"""Measures the cost of a unit of each kind of load, in CPU seconds and bytes: the figures of docs/scaling.md.
 
     python benchmarks/scaling.py [--predictions N] [--runs N]
 

@@ -172,7 +172,7 @@ class Soak:
         path = rng.choice(SAMPLES)
         answer = self.ask("POST", f"/api/predict?heatmap={path.stem.split('-')[0]}", data=path.read_bytes())
         if not answer.content.startswith(b"\x89PNG"):
-            raise RuntimeError("a heat map is no PNG")
+            raise RuntimeError("a heat map is not a PNG")
 
     def look(self, _rng: random.Random) -> None:
         """What probes and clients ask."""

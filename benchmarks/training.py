@@ -6,7 +6,7 @@ Loops that train the same network on batches of the same size, in turns, so that
 
 - decode: `manasight fit`'s own parts: JPEG files, the loader with augmentation, Lightning, MLflow; as in a first epoch,
           or with more images than memory holds.
-- files:  the same from the second epoch on: decoded images come from the loader's cache and are augmented anew.
+- files:  the same from the second epoch on: decoded images come from the loader's cache and are augmented again.
 - tensor: the same, on one batch that is in memory already. files / tensor says whether the loader starves the step.
 - bare:   forward, loss, backward and step in plain PyTorch on that batch. tensor / bare is what Lightning and MLflow
           cost.

@@ -35,7 +35,7 @@ def load_rules(path: Path | None = None) -> list[Row]:
         problem = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise UserError(f"cannot read the rules in '{path}': {problem}") from error
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"'{path}' is no list of rows such as `- {{types: Creature, labels: creature}}`")
+        raise UserError(f"'{path}' is not a list of rows such as `- {{types: Creature, labels: creature}}`")
     for number, row in enumerate(rows, 1):
         where = f"row {number} of '{path}'"
         unknown = [key for key in row if key not in (*FIELDS, "labels", "colours", "multicolour")]

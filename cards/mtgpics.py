@@ -20,7 +20,7 @@ from trainer.data.staging import check_room
 from trainer.errors import UserError
 from trainer.paths import home
 
-# What it says of pages that are empty or badly encoded is no news to a user.
+# What it says of pages that are empty or badly encoded does not concern the user.
 logging.getLogger("bs4.dammit").setLevel(logging.ERROR)
 INTERVAL = 0.5  # seconds from an answer to the next request: a small site, run by volunteers
 PLACE = re.compile(r"/pics/reg/(?P<set>[^/]+)/(?P<number>[^/]+)\.(?P<kind>jpe?g|png)$", re.IGNORECASE)
@@ -45,7 +45,7 @@ def mtgpics(
         labels: a YAML file of other rules, like cards/labels.yaml.
     """
     if not is_address(deck_url):
-        raise UserError(f"'{deck_url}' is no page; name one: --deck-url https://www.mtgpics.com/set?set=318")
+        raise UserError(f"'{deck_url}' is not a page; name one: --deck-url https://www.mtgpics.com/set?set=318")
     if save_dir.exists() and not save_dir.is_dir():
         raise UserError(f"'{save_dir}' is a file; name a folder")
     rules = load_rules(labels)

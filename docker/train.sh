@@ -101,7 +101,7 @@ check("/data")
 
 find_data() {
   [ -d "$DATA" ] || fail "There is no folder '$DATA': DATA must be a folder of labeled images."
-  case $DATA in /*) ;; *) DATA=./$DATA ;; esac  # a leading dash is no option
+  case $DATA in /*) ;; *) DATA=./$DATA ;; esac  # a leading dash is not an option
   DATA=$(cd "$DATA" 2>/dev/null && pwd) || fail "You may not enter '$DATA': give DATA a folder that you and others may read."
   export MANASIGHT_DATA=$DATA
 }

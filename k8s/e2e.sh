@@ -16,7 +16,7 @@ say() { printf '%s  %s\n' "$(date -u +%T)" "$*"; }
 fail() { echo "e2e: $*" >&2; exit 1; }
 k() { kubectl --namespace "$namespace" "$@"; }
 
-# What one wants to know after a failure; then everything that was started here ends.
+# What helps after a failure; then everything that was started here ends.
 finish() {
   local status=$?
   if [ "$status" != 0 ]; then
@@ -53,7 +53,7 @@ forward() {
 predict() { curl -fsS --max-time 20 --data-binary "@$picture" -H 'Content-Type: image/jpeg' "http://127.0.0.1:$port/api/predict"; }
 serves() { grep -q "$1" <<<"$(curl -fsS --max-time 5 "http://127.0.0.1:$port/ready")"; }
 
-# Clients inside the cluster, where a roll must refuse nobody: asks through the Service until it is told to stop, and counts.
+# Clients inside the cluster, where a roll must refuse nobody: asks through the Service until it is stopped, and counts.
 ask_inside() {
   k exec deployment/mlflow --container mlflow -- python3 -S -c '
 import http.client, sys, time

@@ -85,7 +85,7 @@ def check_labels(image: str) -> None:
 
 @contextlib.contextmanager
 def running(image: str, platform: str, port: int, *command: str, entrypoint: str | None = None) -> Iterator[str]:
-    """A container as users are told to run it, locked down; gives the address of its port on this machine."""
+    """A container as the docs say to run it, locked down; gives the address of its port on this machine."""
     options = ["--detach", "--platform", platform, "--publish", f"127.0.0.1::{port}"]
     options += ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]  # noqa: S108 - a path in the container
     if entrypoint:

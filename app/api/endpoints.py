@@ -1,4 +1,4 @@
-"""The program interface, in the same process as the page: predictions, the model in use, readiness and counters."""
+"""The HTTP API, in the same process as the page: predictions, the model in use, readiness and counters."""
 
 import asyncio
 import io
@@ -33,7 +33,7 @@ from contract.decoding import Batch, Decoded, DecodingError, Wanted
 # One request: enough for a folder of scans, little enough that many at once fit in memory.
 MAX_BODY = min(64 * MB, REQUESTS_BYTES)
 MAX_IMAGES = 32
-# Requests at once; further ones are told to come back instead of piling up in memory.
+# Requests at once; further ones get 429 and Retry-After instead of piling up in memory.
 MAX_REQUESTS = 64
 MAX_SECONDS = 60.0
 # Bytes of all requests that are under way: each is held two or three times over until it is answered.
@@ -63,7 +63,7 @@ shares = Shares()
 # Heat maps at once: each holds the pixels of an image, up to 13 MB, from its decoding until it is drawn.
 heat_maps = Turns(2 * WORKERS)
 log = logging.getLogger("manasight")
-logging.getLogger("python_multipart").setLevel(logging.ERROR)  # the sender is told; the log need not be
+logging.getLogger("python_multipart").setLevel(logging.ERROR)  # the answer says it; the log need not
 
 
 async def ready(_request: Request) -> JSONResponse:

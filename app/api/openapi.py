@@ -1,4 +1,4 @@
-"""The OpenAPI document of the program interface; a test compares it with what the server answers."""
+"""The OpenAPI document of the HTTP API; a test compares it with what the server answers."""
 
 from typing import Any
 
@@ -84,7 +84,7 @@ def document(max_images: int, max_body: int) -> dict[str, Any]:
         },
         "components": {
             "schemas": {
-                # What a form held is told picture by picture.
+                # The result of a form lists each image.
                 "Error": {
                     "type": "object",
                     "required": ["error"],

@@ -19,7 +19,7 @@ WATCH_SECONDS = 0.25
 # A machine that is busy with something else gives a batch little of its processors: only seconds in which this process
 # works count, but on the clock no more than this many times as long.
 MAX_STARVATION = 8
-# How long a batch may take to end once it was told to; then its thread is given up and another one takes over.
+# How long a batch may take to end after it was asked to; then its thread is abandoned and another one takes over.
 TERMINATE_SECONDS = 2.0
 # Between two reports of failures in the log.
 LOG_SECONDS = 10.0

@@ -47,7 +47,7 @@ def drawn(model: Model) -> np.ndarray:
 
 
 def read_card(path: Path) -> str:
-    """A model card's text, or nothing: it is no part of the model."""
+    """A model card's text, or nothing: it is not part of the model."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

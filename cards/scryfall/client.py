@@ -85,7 +85,7 @@ def search(web: Web, query: str) -> Iterator[Any]:
     """Every printing that a search of Scryfall's finds.
 
     Raises:
-        UserError: if an answer is no page of cards, or its next page is one that was there before.
+        UserError: if an answer is not a page of cards, or its next page is one that was there before.
     """
     parameters = urlencode({"q": query, "unique": "prints", "order": "set", "include_multilingual": "true"})
     url = f"{api()}/cards/search?{parameters}"
@@ -97,7 +97,7 @@ def search(web: Web, query: str) -> Iterator[Any]:
         is_last = not page.get("has_more")
         if not (isinstance(cards, list) and isinstance(warnings, list) and (is_last or is_text(after, ADDRESS))):
             web.forget(url)
-            raise UserError(f"what Scryfall gives for {url} is no page of a search; is it Scryfall's?")
+            raise UserError(f"what Scryfall gives for {url} is not a page of a search; is it Scryfall's?")
         for warning in warnings:
             tqdm.write(f"Scryfall: {warning}")
         yield from cards
@@ -158,7 +158,7 @@ def _json(web: Web, url: str) -> dict[str, Any]:
         found = web.fetch_json(url)
         if not isinstance(found, dict):
             web.forget(url)
-            raise FetchError("the answer is no JSON object")
+            raise FetchError("the answer is not a JSON object")
         return found
     except FetchError as error:
         raise fetch_failed(f"Scryfall gives nothing for {url}: {error}", error) from error

@@ -60,7 +60,7 @@ def scryfall(
     if not (from_manifest or set or query or per_label_set):
         raise UserError("say which cards: --set m19, --query 'year>=2015', --per-label-set 100 or --from-manifest FILE")
     if query and not is_text(query):
-        raise UserError(f"--query {query!r} is no text that Scryfall can be sent; write it in UTF-8")
+        raise UserError(f"--query {query!r} cannot be sent to Scryfall; write it in UTF-8")
     if out.exists() and not out.is_dir():
         raise UserError(f"'{out}' is a file; name a folder")
     print(RIGHTS)

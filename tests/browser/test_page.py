@@ -73,7 +73,7 @@ def chooser(page: Page, name: str) -> Locator:
 
 def add_label(page: Page, name: str, label: str) -> None:
     """Add a label to a picture while labels are corrected."""
-    # A list that opens while the page is drawn anew after the last change is closed by it: open it again. The label is
+    # A list that opens while the page is redrawn after the last change is closed by it: open it again. The label is
     # typed, since a long list holds only the options that are in view.
     for _ in range(10):
         chooser(page, name).get_by_role("combobox").click()

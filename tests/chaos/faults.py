@@ -12,7 +12,7 @@ from engine import PROJECT, ROOT, container, docker
 SERVICES = ("postgres", "minio", "mlflow", "app")
 # Which volume a service writes to.
 VOLUMES = {"postgres": "database", "minio": "objects", "trainer": "state"}
-# Fills the disk below /volume, waits to be told, and gives it back.
+# Fills the disk below /volume, waits for a signal, and frees it.
 FILL = """
 import os, sys
 path = "/volume/.filler"

@@ -26,7 +26,7 @@ class Job:
         self.start()
 
     def start(self) -> None:
-        """Start the next, and wait for its first step: what hits the stack before is no fault of a training."""
+        """Start the next, and wait for its first step: what hits the stack before is not a fault of a training."""
         self.process = subprocess.Popen(
             [*self.stack.command, "train"],
             cwd=ROOT,

@@ -126,7 +126,7 @@ def test_a_training_that_is_told_to_stop_goes_on_and_its_champion_arrives(system
     print(f"the trainer ended {seconds:.1f} s after SIGTERM")
     docker("rm", "--force", name)
 
-    # What the Job does then: the same pod anew, from its first step on.
+    # What the Job does then: the same pod again, from its first step on.
     again = system.prepare("CronJob/trainer", job="run-1")
     logs = {}
     for step in (*again.pod.spec["initContainers"], *again.pod.spec["containers"]):

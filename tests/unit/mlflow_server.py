@@ -14,7 +14,7 @@ import requests
 
 @contextmanager
 def mlflow_server(folder: Path, port: int) -> Iterator[subprocess.Popen]:
-    """Yields the server once it answers; it leads a process group of its own, and what it was told lies in `folder`."""
+    """Yields the server once it answers; it leads a process group of its own, and its data are in `folder`."""
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
         *("--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", f"{folder}/files"),

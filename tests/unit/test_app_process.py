@@ -1,4 +1,4 @@
-"""The app as its own process: it starts without a network, answers, opens no outward connection and stops when told."""
+"""The app as its own process: it starts without a network, answers, opens no outward connection and stops on a signal."""
 
 import io
 import os
@@ -257,7 +257,7 @@ def test_counters_follow_the_requests(app: str) -> None:
 
 
 def test_a_failure_is_one_sentence_and_counted(start_app: Callable, tmp_path: Path) -> None:
-    """Who watches the app is told to look at the share of 5xx."""
+    """The docs name the share of 5xx as what to watch."""
     path = tmp_path / "brittle.onnx"
     path.write_bytes(failing_on(7).SerializeToString())
     with start_app(tmp_path, MANASIGHT_MODEL=str(path)) as (url, _):

@@ -53,7 +53,7 @@ def register(mlflow_server: str, request: pytest.FixtureRequest) -> Callable[...
 
 @pytest.fixture
 def settings(mlflow_server: str, tiny_file: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Settings:
-    """Settings that start with the tiny file and follow the test's own registered model, asked only when told to."""
+    """Settings that start with the tiny file and follow the test's own registered model, asked only on request."""
     return Settings(
         model=tiny_file,
         tracking_uri=mlflow_server,

@@ -50,7 +50,7 @@ def test_check_lists_every_broken_image(make_images):
         describe(root, check=True)
 
 
-def test_broken_images_are_told_and_left_out_of_the_counts(make_images, capsys):
+def test_broken_images_are_printed_and_left_out_of_the_counts(make_images, capsys):
     root = make_images("data", {"red": 2, "blue": 2})
     (root / "red" / "000.png").write_bytes(b"no picture")
     describe(root)
@@ -149,7 +149,7 @@ def test_splits_without_train_are_refused(make_images):
         examine(make_images("data/test", {"red": 1}).parent)
 
 
-def test_what_is_no_image_is_told_and_what_is_no_file_is_left_out(make_images, capsys):
+def test_what_is_no_image_is_printed_and_what_is_no_file_is_left_out(make_images, capsys):
     root = make_images("data", {"red": 1, "blue": 1})
     os.mkfifo(root / "red" / "pipe.jpg")
     (root / "red" / "web.jpg").write_text("<html>")
@@ -157,11 +157,11 @@ def test_what_is_no_image_is_told_and_what_is_no_file_is_left_out(make_images, c
     (root / "blue" / "loop.jpg").symlink_to("loop.jpg")
     for options in ([], ["--check"]):
         assert main(["data", "describe", str(root), *options]) == len(options)
-        told = "".join(capsys.readouterr())
-        assert "red/web.jpg: cannot identify image file\n" in told
-        assert "blue/gone.jpg: No such file or directory\n" in told
-        assert "blue/loop.jpg: Too many levels of symbolic links\n" in told
-        assert "pipe.jpg" not in told
+        printed = "".join(capsys.readouterr())
+        assert "red/web.jpg: cannot identify image file\n" in printed
+        assert "blue/gone.jpg: No such file or directory\n" in printed
+        assert "blue/loop.jpg: Too many levels of symbolic links\n" in printed
+        assert "pipe.jpg" not in printed
 
 
 @pytest.mark.parametrize("options", [[], ["--check"], ["--as-json"], ["--html", "page.html"]])

@@ -75,11 +75,11 @@ def test_three_runs_a_table_and_a_winner(data, tmp_path, tiny_model, capsys, mon
     assert version.run_id == runs[winner].info.run_id
     assert int(client.get_model_version_by_alias("manasight", "champion").version) == int(version.version)
 
-    # Again with --resume: nothing is trained anew.
+    # Again with --resume: nothing is trained again.
     assert experiments(data, "--resume") == 0
     assert capsys.readouterr().out.count("has finished") == 3
     assert len(client.search_runs([experiment.experiment_id])) == 3
-    assert len(client.search_model_versions("name = 'manasight'")) == 1  # the same file is no new version
+    assert len(client.search_model_versions("name = 'manasight'")) == 1  # the same file makes no new version
     assert experiments(data, "--resume", "--trainer.max_epochs=3") == 2
     assert "began with --trainer.max_epochs 1, not 3" in capsys.readouterr().err
 

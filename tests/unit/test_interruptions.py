@@ -223,7 +223,7 @@ def test_what_a_killed_process_could_not_deliver_is_delivered_by_the_next(home, 
 
     # One of them did arrive, only the answer got lost.
     first_waiting = first._waiting[0]
-    monkeypatch.setattr(first, "_client", None)  # the first process is no more
+    monkeypatch.setattr(first, "_client", None)  # the first process has ended
     monkeypatch.setattr(mlflow.MlflowClient, "log_batch", real)
     client.log_batch(
         run_id, [Metric(*(getattr(first_waiting, name) for name in ("key", "value", "timestamp", "step")))]

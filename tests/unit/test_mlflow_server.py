@@ -152,7 +152,7 @@ def test_a_store_behind_a_private_authority_is_not_a_wrong_address(tmp_path, mon
             pull("s3://data/cards", tmp_path / "out")
         assert not asked
         monkeypatch.setenv("AWS_CA_BUNDLE", str(authority))
-        with pytest.raises(UserError, match=r"there is nothing at|AWS_ENDPOINT_URL"):  # a server that is no store
+        with pytest.raises(UserError, match=r"there is nothing at|AWS_ENDPOINT_URL"):  # a server that is not a store
             pull("s3://data/cards", tmp_path / "out")
         assert asked
 

@@ -105,7 +105,7 @@ def test_a_class_may_be_called_as_a_column_is(tmp_path, tiny_model, images, mode
         (["pictures", "--out", "table.xlsx"], "'table.xlsx' is neither .csv nor .parquet"),
         (["pictures", "--workers", "0"], "--workers 0 decodes nothing"),
         (["pictures", "--model", "gone.onnx"], "there is no model at 'gone.onnx'"),
-        (["s3:///x"], "'s3:///x' is no place in S3"),
+        (["s3:///x"], "'s3:///x' is not an address in S3"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_no_table(model, images, capsys, args, says):

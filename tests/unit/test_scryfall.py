@@ -390,7 +390,7 @@ def test_a_manifest_writes_nowhere_else(server, tmp_path, capsys, place):
     manifest = tmp_path / "cards.csv"
     manifest.write_text(f"{HEADER}{place},x,x,1,x,{server.url}/x.jpg,\n")
     error = sentence(capsys, tmp_path / "out", "--from-manifest", manifest)
-    assert "is no place inside the folder" in error
+    assert "is not a place inside the folder" in error
     assert len(error.splitlines()) == 1
     assert not server.seen
 
@@ -412,9 +412,9 @@ def test_a_manifest_writes_nowhere_else(server, tmp_path, capsys, place):
         (f"{HEADER}x--y/a.jpg,A,m19,1,x--y,https://a/a.jpg,\n", "has the labels 'x--y', one of which is empty"),
         (f"{HEADER}x/a.txt,A,m19,1,x,https://a/a.jpg,\n", "'x/a.txt', which is called as no picture is"),
         (HEADER + "".join(f"{x}/a.jpg,A,m19,1,{x},https://a/a.jpg,\n" for x in "xX"), "and another row 'x'; use one"),
-        (f"{HEADER}x/a.jpg,A,m19,1,x,http://[::1/x,\n", "'http://[::1/x' is no address of a picture"),
+        (f"{HEADER}x/a.jpg,A,m19,1,x,http://[::1/x,\n", "'http://[::1/x' is not the address of an image"),
         (f"{HEADER}x/{'a' * 256},A,m19,1,x,https://a/a.jpg,\n", "a name of more than 255 bytes"),
-        (f'{HEADER}"x/a.jpg,A,m19,1,x,https://a/a.jpg,\n', "is no manifest: unexpected end of data"),
+        (f'{HEADER}"x/a.jpg,A,m19,1,x,https://a/a.jpg,\n', "is not a manifest: unexpected end of data"),
         (HEADER, "lists no picture"),
     ],
 )
@@ -472,7 +472,7 @@ ODD = [
     {"card_faces": [None]},
     {"card_faces": 5},
     {"card_faces": [{"name": None}]},
-    {"name": "bear with half a character \ud83d"},  # the reader of the bulk file mends it
+    {"name": "bear with half a character \ud83d"},  # the reader of the bulk file repairs it
 ]
 
 
@@ -483,10 +483,10 @@ def test_cards_of_another_shape_are_left_out_and_counted(server, tmp_path, capsy
     server.cards = [bears[0], *odd, None, 5, [], "bear", *bears[1:]]
     assert run(tmp_path / "cards", *way) == 0
     printed = capsys.readouterr().out
-    mended = way[0] == "--set"
-    assert f"{3 + mended} pictures in 1 label sets" in printed
+    repaired = way[0] == "--set"
+    assert f"{3 + repaired} pictures in 1 label sets" in printed
     assert printed.count("cards that are not as Scryfall describes its cards") == 1
-    assert f"left out {len(ODD) + 4 - mended} cards" in printed
+    assert f"left out {len(ODD) + 4 - repaired} cards" in printed
 
 
 SEARCH = "/cards/search?q=bear&unique=prints&order=set&include_multilingual=true"
@@ -495,13 +495,13 @@ SEARCH = "/cards/search?q=bear&unique=prints&order=set&include_multilingual=true
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        ([], "the answer is no JSON object"),
-        ({}, "is no page of a search"),
-        ({"data": 5}, "is no page of a search"),
-        ({"data": [], "warnings": 5}, "is no page of a search"),
-        ({"data": [], "has_more": True}, "is no page of a search"),
-        ({"data": [], "has_more": True, "next_page": 5}, "is no page of a search"),
-        ({"data": [], "has_more": True, "next_page": "http://[::1/x"}, "is no page of a search"),
+        ([], "the answer is not a JSON object"),
+        ({}, "is not a page of a search"),
+        ({"data": 5}, "is not a page of a search"),
+        ({"data": [], "warnings": 5}, "is not a page of a search"),
+        ({"data": [], "has_more": True}, "is not a page of a search"),
+        ({"data": [], "has_more": True, "next_page": 5}, "is not a page of a search"),
+        ({"data": [], "has_more": True, "next_page": "http://[::1/x"}, "is not a page of a search"),
         ({"data": [], "has_more": True, "next_page": f"HOST{SEARCH}"}, "comes twice"),
         ({"data": [], "has_more": True, "next_page": "HOST/second"}, "comes twice"),
     ],
@@ -513,7 +513,7 @@ def test_an_odd_answer_to_a_search_is_a_sentence(server, tmp_path, capsys, answe
     assert says in sentence(capsys, tmp_path / "cards", "--query", "bear")
     assert len(server.seen) <= 2
     assert not (tmp_path / "cards").exists()
-    server.cards, server.pages = deck(), {}  # the next run asks anew
+    server.cards, server.pages = deck(), {}  # the next run asks again
     assert run(tmp_path / "cards", "--query", "bear") == 0
 
 
@@ -582,9 +582,9 @@ def test_429_stops_every_request_for_as_long_as_asked(server, tmp_path):
     server.cards = deck()
     server.faults = {"/bulk-data": ["429:1"], "greenbear1": ["429:2"]}
     assert run(tmp_path / "cards", "--set", "m19") == 0
-    told = [one.time for one in server.seen if one.status == 429]
-    assert len(told) == 2
-    for moment, pause in zip(told, (1, 2), strict=True):
+    refused = [one.time for one in server.seen if one.status == 429]
+    assert len(refused) == 2
+    for moment, pause in zip(refused, (1, 2), strict=True):
         assert not [one for one in server.seen if moment < one.time < moment + pause]
     assert len(list((tmp_path / "cards").glob("*/*.jpg"))) == 36
 
@@ -660,11 +660,11 @@ def test_damaged_card_data_is_removed(server, tmp_path, capsys, damage):
         (["--set", "m19", "--colors", "X"], "there is no colour 'X'"),
         (["--per-label-set", "0"], "keeps no picture"),
         (["--set", "m19", "--labels", "gone.yaml"], "the rules in 'gone.yaml': No such file or directory\n"),
-        (["--query", "\udcff"], "--query '\\udcff' is no text"),
+        (["--query", "\udcff"], "--query '\\udcff' cannot be sent"),
         (["--set", "m19", "--labels", "."], "cannot read the rules in '.': Is a directory\n"),
         (["--set", "m19", "--colors", "C", "--lang", "de"], "or look at the rules that --labels names"),
         (["--from-manifest", "gone.csv"], "there is no manifest 'gone.csv'"),
-        (["--from-manifest", "pyproject.toml"], "is no manifest"),
+        (["--from-manifest", "pyproject.toml"], "is not a manifest"),
         (["--from-manifest", "x.csv", "--set", "m19"], "--from-manifest says which pictures"),
     ],
 )
@@ -730,8 +730,8 @@ def test_killed_and_resumed_it_makes_the_same_tree_within_the_rates(tmp_path):
         assert ranges == [None, f"bytes={kept}-"]
         assert server.count("/bulk-data") == 1
         assert server.most_in(1.0) <= 10
-        told = next(one.time for one in server.seen if one.status == 429)
-        assert not [one for one in server.seen if told < one.time < told + 2]
+        refused = next(one.time for one in server.seen if one.status == 429)
+        assert not [one for one in server.seen if refused < one.time < refused + 2]
         assert all(one.headers["User-Agent"].startswith("Manasight/") for one in server.seen)
         assert all(one.headers["Accept"] for one in server.seen)
 

@@ -107,7 +107,7 @@ def test_the_champion_is_there_as_soon_as_the_addresses_are(home, tmp_path, tiny
 
 def test_a_server_that_fails_is_named_and_the_other_stopped(tmp_path, tiny_model, find_port):
     (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "mlflow.db").write_text("this is no database")
+    (tmp_path / "home" / "mlflow.db").write_text("this is not a database")
     model = tmp_path / "model.onnx"
     model.write_bytes(tiny_model())
     process = start(tmp_path / "home", model, find_port(), find_port())

@@ -99,8 +99,8 @@ def test_near_duplicates_with_different_labels_are_told(tmp_path, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 2
     shutil.copy(root / "red" / "red-7.png", root / "blue" / "copy.png")
     split(root, tmp_path / "out")
-    _, told, _ = capsys.readouterr().out.splitlines()
-    assert told.startswith("different labels in 1 group of near duplicates, as 'blue/copy.png' and 'red/red-7.png'; `")
+    _, note, _ = capsys.readouterr().out.splitlines()
+    assert note.startswith("different labels in 1 group of near duplicates, as 'blue/copy.png' and 'red/red-7.png'; `")
 
 
 def test_near_duplicates_that_distort_the_split_are_told(tmp_path, capsys):
@@ -108,9 +108,9 @@ def test_near_duplicates_that_distort_the_split_are_told(tmp_path, capsys):
     for number in range(20):
         shutil.copy(root / "red-square" / "red-square-0.png", root / "red-square" / f"copy-{number}.png")
     split(root, tmp_path / "out", (0.2, 0.4, 0.4))
-    counts, told, _ = capsys.readouterr().out.splitlines()
+    counts, note, _ = capsys.readouterr().out.splitlines()
     assert counts.startswith("train 21, ")
-    assert told.startswith("without near duplicates it would be 8, 16, 16 images; `")
+    assert note.startswith("without near duplicates it would be 8, 16, 16 images; `")
 
 
 def test_near_duplicates_are_linked_over_a_third(tmp_path):

@@ -117,7 +117,7 @@ def test_from_folder_to_champion(home, data, capsys):
     assert only_run().info.status == "FINISHED"
 
     assert main(["export"]) == 0
-    assert len(client.search_model_versions("name = 'manasight'")) == 1  # the same file is no new version
+    assert len(client.search_model_versions("name = 'manasight'")) == 1  # the same file makes no new version
 
     # The registered file is the exported one, byte for byte; its tag lets a reader check it; MLflow itself can load it.
     digest = hashlib.sha256(path.read_bytes()).hexdigest()

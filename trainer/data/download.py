@@ -155,10 +155,10 @@ def check_place(wanted: Wanted) -> None:
     is_plain = place.as_posix() == wanted.file and wanted.file.isprintable() and "\\" not in wanted.file
     if place.is_absolute() or not is_plain or any(part.startswith(".") for part in place.parts or "."):
         raise UserError(
-            f"{wanted.file!r} is no place inside the folder, or a hidden one; a manifest's files are named "
+            f"{wanted.file!r} is not a place inside the folder, or a hidden one; a manifest's files are named "
             f"<labels>/<name>"
         )
     if any(len(os.fsencode(part)) > LONGEST_NAME for part in place.parts):
         raise UserError(f"'{wanted.file}' has a name of more than {LONGEST_NAME} bytes, which no file can have")
     if not is_address(wanted.source):
-        raise UserError(f"{wanted.source!r} is no address of a picture; it starts with https://")
+        raise UserError(f"{wanted.source!r} is not the address of an image; it starts with https://")

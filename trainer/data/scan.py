@@ -17,7 +17,7 @@ from trainer.resources import cpu_cores
 
 
 class Look(NamedTuple):
-    """What one image is: its size as one sees it, or why it cannot be read, and what else was asked for."""
+    """One image: its size as displayed, or why it cannot be read, and what else was asked for."""
 
     path: Path
     width: int = 0

@@ -122,7 +122,7 @@ def at_threshold(probabilities: Tensor, targets: Tensor, threshold: Tensor) -> t
 def fit_temperature(logits: Tensor, targets: Tensor) -> float:
     """The one number that logits are divided by so that probabilities mean what they say, for all classes together.
 
-    It minimizes the cross-entropy (Guo et al. 2017, https://arxiv.org/abs/1706.04599). Where the split is told apart
+    It minimizes the cross-entropy (Guo et al. 2017, https://arxiv.org/abs/1706.04599). Where the split is separated
     without a mistake that would be at zero, with every probability 0 or 1; so targets are smoothed by how many examples
     stand behind them (Platt 1999, Probabilistic outputs for support vector machines, section 2.2).
 
