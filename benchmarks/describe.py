@@ -2,7 +2,7 @@
 
     python benchmarks/describe.py [FOLDER OF LABEL FOLDERS] [--images 10000] [--rounds 3]
 
-- loop:     the obvious first version: for each file Image.open, convert, numpy's sums and sums of squares; at the end mean
+- loop:     the obvious first version: per file Image.open, convert, sums and sums of squares in numpy; then mean
             and standard deviation. One thread.
 - describe: the same figures, and sizes, broken files, copies and look-alikes.
 - header:   `describe` without decoding.

@@ -1,4 +1,4 @@
-"""The app as its own process: it starts without a network, answers, opens no outward connection and stops on a signal."""
+"""The app as its own process: it starts without a network, answers, connects nowhere and stops on a signal."""
 
 import io
 import os
