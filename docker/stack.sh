@@ -195,7 +195,8 @@ case ${1:-} in
     [ -z "${SERVICE:-}" ] || grep -qxF -- "$SERVICE" <<<"$(services)" ||
       fail "There is no service '$SERVICE': SERVICE must be one of $(services | paste -sd ' ' -)."
     trap - EXIT INT TERM HUP PIPE
-    exec docker compose $([ -t 1 ] || echo --ansi never) logs --follow --tail 100 ${SERVICE:+"$SERVICE"}
+    [ -t 1 ] && ansi=auto || ansi=never
+    exec docker compose --ansi "$ansi" logs --follow --tail 100 ${SERVICE:+"$SERVICE"}
     ;;
   ps)
     preflight 0
