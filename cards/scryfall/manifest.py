@@ -40,7 +40,7 @@ def read_manifest(path: Path) -> list[Picture]:
             reader = csv.DictReader(file, strict=True)
             header, rows = sorted(reader.fieldnames or ()), list(reader)
     except FileNotFoundError as error:
-        raise UserError(f"there is not a manifest '{path}'; give a {MANIFEST} that an earlier run wrote") from error
+        raise UserError(f"there is no manifest '{path}'; give a {MANIFEST} that an earlier run wrote") from error
     except (ValueError, csv.Error) as error:
         raise UserError(f"'{path}' is not a manifest: {error}") from error
     if header != sorted(names):

@@ -156,7 +156,7 @@ def test_what_is_no_image_is_printed_and_what_is_no_file_is_left_out(make_images
     (root / "blue" / "gone.jpg").symlink_to("nowhere.jpg")
     (root / "blue" / "loop.jpg").symlink_to("loop.jpg")
     for options in ([], ["--check"]):
-        assert main(["data", "describe", str(root), *options]) == len(options)
+        assert main(["data", "describe", str(root), *options]) == 2 * len(options)
         printed = "".join(capsys.readouterr())
         assert "red/web.jpg: cannot identify image file\n" in printed
         assert "blue/gone.jpg: No such file or directory\n" in printed

@@ -117,10 +117,18 @@ def test_a_bad_page_is_a_sentence(server, tmp_path, capsys, caplog, answer, says
     assert not (tmp_path / "m21").exists()
 
 
-@pytest.mark.parametrize("address", ["", "http://[bad", "ftp://a/b", "\udcff"])
-def test_no_page_is_a_sentence(capsys, address):
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("", "name one: --deck-url https://"),
+        ("http://[bad", "name one: --deck-url https://"),
+        ("ftp://a/b", "name one: --deck-url https://"),
+        ("\udcff", "'\\xff' is not UTF-8"),
+    ],
+)
+def test_no_page_is_a_sentence(capsys, address, says):
     assert main(["data", "mtgpics", "--deck-url", address]) == 2
-    assert "name one: --deck-url https://" in capsys.readouterr().err
+    assert says in capsys.readouterr().err
 
 
 def test_scryfall_sorts_by_name(server, tmp_path, capsys):

@@ -34,7 +34,7 @@ def test_an_epoch_prints_its_steps_in_a_log(capfd: pytest.CaptureFixture) -> Non
     lines = StepLines()
     lines.seconds = 0.0
     trainer = SimpleNamespace(is_global_zero=True, num_training_batches=40, current_epoch=1, max_epochs=5)
-    lines.on_train_epoch_start(trainer, None)
+    lines.on_fit_start(trainer, None)
     lines.on_train_batch_end(trainer, None, None, None, 7)
     assert capfd.readouterr().out == "epoch 2/5: step 8/40\n"
 

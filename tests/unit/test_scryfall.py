@@ -168,7 +168,7 @@ def test_a_table_of_ones_own(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("rows: 1", "no list of rows"),
+        ("rows: 1", "is not a list of rows"),
         ("- {typ: Creature, labels: x}", "names 'typ'; there are types"),
         ("- {colours: two, labels: x}", "has colours 'two'; say none, one"),
         ("- {labels: '{colour}'}", "has a label '{colour}'"),
@@ -660,7 +660,7 @@ def test_damaged_card_data_is_removed(server, tmp_path, capsys, damage):
         (["--set", "m19", "--colors", "X"], "there is no colour 'X'"),
         (["--per-label-set", "0"], "keeps no picture"),
         (["--set", "m19", "--labels", "gone.yaml"], "the rules in 'gone.yaml': No such file or directory\n"),
-        (["--query", "\udcff"], "--query '\\udcff' cannot be sent"),
+        (["--query", "\udcff"], "'\\xff' is not UTF-8"),
         (["--set", "m19", "--labels", "."], "cannot read the rules in '.': Is a directory\n"),
         (["--set", "m19", "--colors", "C", "--lang", "de"], "or look at the rules that --labels names"),
         (["--from-manifest", "gone.csv"], "there is no manifest 'gone.csv'"),

@@ -201,7 +201,7 @@ def test_what_is_damaged_on_the_way_is_not_stored(client, address, tmp_path, cap
         return [first, second._replace(size=second.size + size, etag="0" * 32)]
 
     monkeypatch.setattr(store, "_listing", other)
-    assert says in sentence(capsys, "pull", address, tmp_path / "out")
+    assert says in sentence(capsys, "pull", address, tmp_path / "out", status=1)
     assert len(tree(tmp_path / "out")) == 1
 
 
@@ -210,7 +210,7 @@ def test_keys_that_lead_elsewhere_are_refused(client, address, tmp_path, capsys,
     from trainer.data import s3 as store
 
     monkeypatch.setattr(store, "_listing", lambda *_: [store.Remote(name, 1, "")])
-    assert "has no name that a file in a folder can have" in sentence(capsys, "pull", address, tmp_path / "out")
+    assert "has a name that no file can have; rename it" in sentence(capsys, "pull", address, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -220,12 +220,12 @@ def test_keys_that_lead_elsewhere_are_refused(client, address, tmp_path, capsys,
         (["pull", f"s3://{BUCKET}/nothing-here", "out"], "there is nothing at"),
         (["pull", "s3://no-such-bucket/x", "out"], "NoSuchBucket"),
         (["pull", "http://x/y", "out"], "is not an address in S3; write it as s3://bucket/prefix"),
-        (["pull", f"s3://{BUCKET}/\udcff", "out"], f"'s3://{BUCKET}/\\xff' is not an address in S3"),
+        (["pull", f"s3://{BUCKET}/\udcff", "out"], f"'s3://{BUCKET}/\\xff' is not UTF-8"),
         (["pull", "s3://[bad", "out"], "'s3://[bad' has an invalid bucket or key"),
         (["pull", "s3://Bad_Bucket!/x", "out"], "has an invalid bucket or key"),
-        (["pull", "nonsense", "out", "--workers", "0"], "--workers 0 copies nothing"),
+        (["pull", "nonsense", "out", "--workers", "0"], "--workers 0 is too small; give 1 or more"),
         (["push", "gone", f"s3://{BUCKET}/x"], "there is no folder 'gone'"),
-        (["push", "gone", f"s3://{BUCKET}/x", "--workers", "0"], "--workers 0 copies nothing"),
+        (["push", "gone", f"s3://{BUCKET}/x", "--workers", "0"], "--workers 0 is too small; give 1 or more"),
     ],
 )
 def test_mistakes_are_a_sentence(client, tmp_path, capsys, monkeypatch, args, says):
@@ -275,7 +275,7 @@ def test_a_full_disk_leaves_no_part_of_a_file(client, address, tmp_path, capsys)
     usual = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, usual[1]))
     try:
-        assert "File too large" in sentence(capsys, "pull", address, tmp_path / "out")
+        assert "File too large" in sentence(capsys, "pull", address, tmp_path / "out", status=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, usual)
     assert not tree(tmp_path)

@@ -44,7 +44,11 @@ def serve(port: int = 8501, mlflow_port: int = 5000, address: str = "127.0.0.1",
     found = importlib.util.find_spec("app")
     main = Path(str(found.origin)).with_name("main.py") if found else None
     # A copy of the package alone lacks the page's files and the starter.
-    if main is None or not main.with_name("page.css").is_file() or importlib.util.find_spec("streamlit") is None:
+    if (
+        main is None
+        or not (main.parent / "page" / "page.css").is_file()
+        or importlib.util.find_spec("streamlit") is None
+    ):
         raise UserError("the app is not installed here; install it with `pip install -e .[app]` in Manasight's folder")
     home = make_home().resolve()
     host = WILDCARDS.get(address, address)

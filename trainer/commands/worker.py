@@ -36,6 +36,10 @@ def main(args: list[str], prog: str = "manasight worker") -> int:
     Raises:
         UserError: if the training failed, or the others did not come.
     """
+    if args[:1] in (["--help"], ["-h"]):
+        parser = run.get_args_parser()
+        parser.prog = prog
+        parser.parse_args(args)
     if "JOB_COMPLETION_INDEX" not in os.environ:
         raise UserError(f"{prog} needs JOB_COMPLETION_INDEX, which Kubernetes sets in the pods of an Indexed Job")
     signal.signal(signal.SIGTERM, stop)

@@ -70,8 +70,8 @@ class StepLines(lightning.Callback):
 
     seconds = 30.0
 
-    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Start the clock."""
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start the clock: for an epoch that is resumed in its middle, Lightning announces no start."""
         self.printed = time.monotonic()
 
     def on_train_batch_end(
