@@ -112,5 +112,5 @@ def test_a_server_that_fails_is_named_and_the_other_stopped(tmp_path, tiny_model
     model.write_bytes(tiny_model())
     process = start(tmp_path / "home", model, find_port(), find_port())
     _, errors = process.communicate(timeout=150)
-    assert process.returncode == 1
+    assert process.returncode == 2
     assert re.fullmatch(r"manasight: a server ended with status \d+ before it answered; see '.*mlflow\.log'\n", errors)
