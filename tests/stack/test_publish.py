@@ -77,8 +77,13 @@ def tags(registry, image):
     for name in names:
         request = urllib.request.Request(f"http://{registry}/v2/{image}/manifests/{name}", method="HEAD")
         request.add_header("Accept", MANIFESTS)
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            found[name] = answer.headers["Docker-Content-Digest"]
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                found[name] = answer.headers["Docker-Content-Digest"]
+        except urllib.error.HTTPError as error:
+            if error.code < 500:
+                raise
+            # The registry is writing this tag right now, so it is not there yet.
     return found
 
 
