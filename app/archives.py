@@ -17,6 +17,8 @@ MAX_MEMBERS = 1000
 MAX_DIRECTORY = 1024**2
 # Bytes of a member's name; longer ones are no path on any system, and a thousand of them would fill the memory.
 MAX_NAME = 1024
+# The name of a member whose own is empty, or begins with a zero byte, after which Python cuts it off.
+UNNAMED = "unnamed"
 # Bytes of all members together as the zip's list of contents gives them. Images hardly compress; zip bombs do.
 MAX_UNPACKED = 400 * 1024**2
 # What the trainer's folders read; anything else is written as PNG.
@@ -86,7 +88,7 @@ def members(data: bytes) -> list[Member]:
         raise
     except Exception as error:  # BadZipFile, struct.error, OverflowError, UnicodeDecodeError, …: all of bytes alone
         raise ArchiveError("The zip is damaged.") from error
-    found = [info for info in archive.infolist() if not info.is_dir() and not _hidden(info.filename)]
+    found = [info for info in archive.infolist() if not _is_folder(info) and not _hidden(info.filename)]
     # The list of what was left out is not kept.
     archive.filelist.clear()
     archive.NameToInfo.clear()
@@ -114,7 +116,13 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
         problem = f"It has more than {MAX_BYTES // 1024**2} MB."
     elif len(info.filename) > MAX_NAME:
         problem = "Its name is too long."
-    return Member(info.filename[:MAX_NAME], problem) if problem else Member(info.filename, "", archive, info)
+    name = info.filename[:MAX_NAME] or UNNAMED
+    return Member(name, problem) if problem else Member(name, "", archive, info)
+
+
+def _is_folder(info: zipfile.ZipInfo) -> bool:
+    # Before Python 3.12, `info.is_dir()` raises IndexError for an empty name.
+    return info.filename.endswith("/")
 
 
 def _hidden(name: str) -> bool:

@@ -74,6 +74,12 @@ def test_hidden_files_and_folders_are_left_out() -> None:
     assert members(data) == []
 
 
+def test_a_member_whose_name_begins_with_a_zero_byte_is_read() -> None:
+    data = zipped([("a.png", png("red")), ("b.png", png("blue"))]).replace(b"a.png", b"\0.png")
+
+    assert unpack(data) == [("unnamed", png("red")), ("b.png", png("blue"))]
+
+
 def test_a_path_that_leads_out_is_only_a_name() -> None:
     ((name, content),) = unpack(zipped([("../../etc/passwd.png", png())]))
 
