@@ -27,6 +27,7 @@ LEAST_SECONDS = 0.05
 TOO_SLOW = "The image takes too long to decode. Save it again as a plain JPEG or PNG."
 TOO_SLOW_TOGETHER = "The images sent together take too long to decode. Send fewer at once."
 TOO_MUCH_MEMORY = "The image takes more memory to decode than is allowed. Make it smaller, or save it as JPEG."
+STOPPING = "The app is stopping."
 CRASHED = "The image cannot be decoded: it makes the decoder fail. Save it again as JPEG or PNG."
 
 log = logging.getLogger("manasight")
@@ -96,8 +97,36 @@ class Batch:
 
     def __init__(self, seconds: float = float("inf")) -> None:
         """The images may take this many seconds of CPU time together."""
-        self.seconds = seconds
+        self.seconds = seconds  # what is left
         self.demoted = False  # the last one was slow, so the next one goes where it does not hold up other people's
+        self._lock = threading.Lock()
+        self._running = 0
+        self._parked: list[_Job] = []
+
+    def reserve(self, job: "_Job", most: float) -> float | None:
+        """Set seconds aside for an image, at most `most`.
+
+        Returns:
+            The seconds, 0 if too little is left; None if the image has to wait for what others do not use up.
+        """
+        with self._lock:
+            seconds = min(most, self.seconds)
+            if seconds >= LEAST_SECONDS:
+                self.seconds -= seconds
+                self._running += 1
+                return seconds
+            if self._running:
+                self._parked.append(job)
+                return None
+            return 0.0
+
+    def give_back(self, seconds: float) -> list["_Job"]:
+        """End an image that did not need these seconds of what was set aside; the images that waited for them."""
+        with self._lock:
+            self.seconds += seconds
+            self._running -= 1
+            parked, self._parked = self._parked, []
+            return parked
 
 
 @dataclass
@@ -156,7 +185,7 @@ class Decoders:
             sentence = f"The file has {len(data) / 1024**2:.0f} MB; at most {self.max_bytes // 1024**2} MB are read."
             future.set_exception(ImageError(sentence))
         elif self._closed:
-            future.set_exception(DecodingError("The app is stopping."))
+            future.set_exception(DecodingError(STOPPING))
         else:
             self.start()
             job = _Job(data, wanted, batch or Batch(), future)
@@ -175,7 +204,7 @@ class Decoders:
         for running in self._lanes:
             for job in running.queue.close():
                 if job.running or job.future.set_running_or_notify_cancel():
-                    job.future.set_exception(DecodingError("The app is stopping."))
+                    job.future.set_exception(DecodingError(STOPPING))
         for worker in workers:
             worker.terminate()
         for thread in (thread for running in self._lanes for thread in running.threads):
@@ -225,7 +254,7 @@ class Decoders:
                 job.running = True
                 worker = worker or self._start(running)
                 if worker is None:
-                    job.future.set_exception(DecodingError(self._failing or "The app is stopping."))
+                    job.future.set_exception(DecodingError(self._failing or STOPPING))
                 else:
                     worker = self._answer(running, worker, job)
             except Exception as error:  # the thread has to live on for the others
@@ -239,24 +268,38 @@ class Decoders:
 
     def _answer(self, running: _Running, worker: Worker, job: _Job) -> Worker | None:
         """Have one image decoded; the worker, if it can be used again."""
-        job.lanes = job.lanes[1:] if running is not self._lanes[-1] else []
-        seconds = min(running.lane.limits.seconds, job.owner.seconds)
-        if seconds < LEAST_SECONDS:
+        if job.owner.demoted and running is not self._lanes[-1]:
+            self._queue(job)
+            return worker
+        seconds = job.owner.reserve(job, running.lane.limits.seconds)
+        if seconds is None:
+            return worker
+        if not seconds:
             job.future.set_exception(ImageError(TOO_SLOW_TOGETHER))
             return worker
+        job.lanes = job.lanes[1:]
+        unused = 0.0
+        try:
+            worker, unused = self._ask(running, worker, job, seconds)
+        finally:
+            for parked in job.owner.give_back(unused):
+                self._pass_on(parked, STOPPING)
+        return worker
+
+    def _ask(self, running: _Running, worker: Worker, job: _Job, seconds: float) -> tuple[Worker | None, float]:
+        """Give a job to a process: the process, if it can be used again, and the seconds of CPU time not needed."""
         started = time.monotonic()
         head = {name: getattr(job.wanted, name) for name in Wanted.__dataclass_fields__}
         try:
             answer, parts = worker.ask(head, job.data, seconds)
         except DiedError as died:
             self._end(worker)
-            job.owner.seconds -= seconds if died.timed_out else min(seconds, time.monotonic() - started)
+            unused = 0.0 if died.timed_out else max(0.0, seconds - (time.monotonic() - started))
             self._note_death(died)
             if died.timed_out:
                 job.owner.demoted = True
             self._pass_on(job, TOO_SLOW if died.timed_out else CRASHED)
-            return self._start(running) if running.lane.warm else None
-        job.owner.seconds -= answer["seconds"]
+            return self._start(running) if running.lane.warm else None, unused
         job.owner.demoted &= answer["seconds"] > self._lanes[0].lane.limits.seconds
         if answer.get("fault") == "memory":
             self.counts["memory"] += 1
@@ -267,14 +310,12 @@ class Decoders:
             job.future.set_exception(error)
         else:
             job.future.set_result(_decoded(job.wanted, answer, parts))
-        return self._end(worker) if answer.get("last") else worker
+        return self._end(worker) if answer.get("last") else worker, max(0.0, seconds - answer["seconds"])
 
     def _pass_on(self, job: _Job, sentence: str) -> None:
         """Give a job to the next lane, or if this was the last one, answer it."""
         if not job.lanes or self._closed:
             job.future.set_exception(ImageError(sentence))
-        elif job.owner.seconds < LEAST_SECONDS:
-            job.future.set_exception(ImageError(TOO_SLOW_TOGETHER))
         else:
             job.lanes[0].queue.put(job)
 

@@ -131,7 +131,25 @@ def test_images_sent_together_share_a_budget_of_time(decoders: Decoders) -> None
 
     sentences = {str(answer.exception(60)) for answer in answers}
     assert "The images sent together take too long to decode. Send fewer at once." in sentences
-    assert batch.seconds > -1.0
+    assert batch.seconds >= 0
+
+
+def test_images_wait_for_time_that_the_one_before_them_does_not_use_up(decoders: Decoders) -> None:
+    large = encoded(Image.effect_noise((3500, 3500), 90), "PNG")
+    batch = Batch(LARGE.seconds + 0.04)  # nearly all of it is set aside for the large one
+
+    answers = [decoders.submit(data, SIZE, batch) for data in [large] + [GOOD] * 6]
+
+    assert [answer.result(60).size for answer in answers] == [(3500, 3500)] + [(300, 200)] * 6
+
+
+def test_images_at_work_in_both_lanes_share_one_budget(decoders: Decoders) -> None:
+    batch = Batch(USUAL.seconds + LARGE.seconds)
+
+    for answer in [decoders.submit(SLOW, SIZE, batch) for _ in range(16)]:
+        answer.exception(60)
+
+    assert decoders.counts["timeouts"] == 2
 
 
 @pytest.mark.parametrize("how", [signal.SIGSEGV, signal.SIGKILL, signal.SIGABRT])
