@@ -15,14 +15,12 @@ from typing import Any
 
 from contract.images import ENOUGH, MAX_BYTES, ImageError
 from contract.process import DiedError, StartError, Worker, WorkerLimits
-from contract.queueing import FairQueue
+from contract.queueing import Batch, FairQueue
 
 # Seconds without work after which the process of a lane that is not kept warm ends.
 IDLE_SECONDS = 10.0
 # Seconds between two lines of log about processes that died.
 LOG_SECONDS = 10.0
-# Less is not worth a try.
-LEAST_SECONDS = 0.05
 
 TOO_SLOW = "The image takes too long to decode. Save it again as a plain JPEG or PNG."
 TOO_SLOW_TOGETHER = "The images sent together take too long to decode. Send fewer at once."
@@ -92,48 +90,11 @@ class Wanted:
     at_least: int = ENOUGH
 
 
-class Batch:
-    """Images that belong together, such as those of one request: they share their turns and a budget of CPU time."""
-
-    def __init__(self, seconds: float = float("inf")) -> None:
-        """The images may take this many seconds of CPU time together."""
-        self.seconds = seconds  # what is left
-        self.demoted = False  # the last one was slow, so the next one goes where it does not hold up other people's
-        self._lock = threading.Lock()
-        self._running = 0
-        self._parked: list[_Job] = []
-
-    def reserve(self, job: "_Job", most: float) -> float | None:
-        """Set seconds aside for an image, at most `most`.
-
-        Returns:
-            The seconds, 0 if too little is left; None if the image has to wait for what others do not use up.
-        """
-        with self._lock:
-            seconds = min(most, self.seconds)
-            if seconds >= LEAST_SECONDS:
-                self.seconds -= seconds
-                self._running += 1
-                return seconds
-            if self._running:
-                self._parked.append(job)
-                return None
-            return 0.0
-
-    def give_back(self, seconds: float) -> list["_Job"]:
-        """End an image that did not need these seconds of what was set aside; the images that waited for them."""
-        with self._lock:
-            self.seconds += seconds
-            self._running -= 1
-            parked, self._parked = self._parked, []
-            return parked
-
-
 @dataclass
 class _Job:
     data: bytes
     wanted: Wanted
-    owner: Batch
+    owner: "Batch[_Job]"
     future: Future[Decoded]
     queued: float = 0.0
     running: bool = False

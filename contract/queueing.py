@@ -16,6 +16,46 @@ class Queued(Protocol):
 
 Item = TypeVar("Item", bound=Queued)
 
+# Seconds of CPU time; less is not worth a try.
+LEAST_SECONDS = 0.05
+
+
+class Batch(Generic[Item]):
+    """Images that belong together, such as those of one request: they share their turns and a budget of CPU time."""
+
+    def __init__(self, seconds: float = float("inf")) -> None:
+        """The images may take this many seconds of CPU time together."""
+        self.seconds = seconds  # what is left
+        self.demoted = False  # the last one was slow, so the next one goes where it does not hold up other people's
+        self._lock = threading.Lock()
+        self._running = 0
+        self._parked: list[Item] = []
+
+    def reserve(self, job: Item, most: float) -> float | None:
+        """Set seconds aside for an image, at most `most`.
+
+        Returns:
+            The seconds, 0 if too little is left; None if the image has to wait for what others do not use up.
+        """
+        with self._lock:
+            seconds = min(most, self.seconds)
+            if seconds >= LEAST_SECONDS:
+                self.seconds -= seconds
+                self._running += 1
+                return seconds
+            if self._running:
+                self._parked.append(job)
+                return None
+            return 0.0
+
+    def give_back(self, seconds: float) -> list[Item]:
+        """End an image that did not need these seconds of what was set aside; the images that waited for them."""
+        with self._lock:
+            self.seconds += seconds
+            self._running -= 1
+            parked, self._parked = self._parked, []
+            return parked
+
 
 class FairQueue(Generic[Item]):
     """Items of several owners; each owner in turn gives one, and has a limited number under way."""
