@@ -1,5 +1,6 @@
 """The network, the figures it is judged by, and the changes to training images."""
 
+import math
 import random
 
 import numpy as np
@@ -103,6 +104,44 @@ def test_cards_are_never_turned_over_or_mirrored():
         pixels = np.asarray(augment(marked, rng), dtype=float).mean(-1)
         quarters = [part.mean() for half in np.array_split(pixels, 2) for part in np.array_split(half, 2, axis=1)]
         assert np.argmax(quarters) == 0
+
+
+def turned_by(rotation: str, degrees: float, monkeypatch: pytest.MonkeyPatch) -> tuple[np.ndarray, np.ndarray]:
+    """A picture of an upright card, turned by the augmentation and by Pillow, as float `[H, W, 3]` of the same size."""
+    image = Image.new("RGB", (80, 112), "navy")
+    image.paste("gold", (10, 10, 40, 50))
+    image.paste("crimson", (20, 70, 70, 100))
+    off = {"degrees": 0, "translate": 0, "scale": 0, "perspective": 0, "brightness": 0, "contrast": 0, "saturation": 0}
+    rng = random.Random(0)
+    monkeypatch.setattr(rng, "randrange", lambda _: round(degrees / 90))
+    monkeypatch.setattr(rng, "uniform", lambda _, most: math.radians(degrees) if most > 6 else 0.0)
+    changed = Augmentation(**off, blur=0, rotation=rotation)(image, rng)
+    whole = image.rotate(degrees, Image.Resampling.BILINEAR, expand=True, fillcolor=(127, 127, 127))
+    return np.asarray(changed, dtype=float), np.asarray(whole.resize(image.size), dtype=float)
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+def test_a_quarter_turn_is_that_of_the_whole_image(degrees, monkeypatch):
+    changed, expected = turned_by("quarter", degrees, monkeypatch)
+    assert np.abs(changed - expected).mean() < 4
+
+
+@pytest.mark.parametrize("degrees", [17, 45, 120, 200, 301])
+def test_a_turn_by_any_angle_keeps_all_of_the_image_in_view(degrees, monkeypatch):
+    changed, expected = turned_by("any", degrees, monkeypatch)
+    assert np.abs(changed - expected).mean() < 6
+
+
+def test_any_rotation_leaves_no_angle_out():
+    """Where a mark on the right ends up."""
+    image = Image.new("RGB", (96, 96))
+    image.paste("white", (80, 40, 96, 56))
+    augment, rng = Augmentation(rotation="any"), random.Random(0)
+    seen = set()
+    for _ in range(200):
+        y, x = np.array(np.nonzero(np.asarray(augment(image, rng)).mean(-1) > 140)).mean(1) - 48
+        seen.add(round(math.degrees(math.atan2(y, x)) / 30) % 12)
+    assert len(seen) == 12
 
 
 def test_augmentation_changes_images_and_keeps_their_size():

@@ -3,6 +3,7 @@
 import math
 import random
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -22,7 +23,7 @@ class Augmentation:
     is a twelfth of a training step.
 
     Attributes:
-        degrees: largest rotation, in degrees either way.
+        degrees: largest slight rotation, in degrees either way.
         translate: largest shift, as a share of the image's size.
         scale: largest zoom in or out, as a share.
         perspective: largest move of each corner by itself, as a share of the image's size.
@@ -30,6 +31,9 @@ class Augmentation:
         hue: largest shift of the hue, in degrees of the color circle. None by default: a color may be a label.
         blur: chance of a slight blur.
         flip: chance of a left-right flip; for images without text or handedness.
+        rotation: `slight` is by `degrees` alone. `quarter` turns the whole image by 0, 90, 180 or 270 degrees before
+            that, as cameras do; `any` by any angle, as for things that lie on a table: all of the image stays in view.
+            Portrait and landscape images then look as the model's input size makes them.
     """
 
     degrees: float = 3.0
@@ -42,10 +46,11 @@ class Augmentation:
     hue: float = 0.0
     blur: float = 0.15
     flip: float = 0.0
+    rotation: Literal["slight", "quarter", "any"] = "slight"
 
     def __call__(self, image: Image.Image, rng: random.Random) -> Image.Image:
         """A changed copy of an RGB image, of the same size. The same `rng` state gives the same change."""
-        if self.degrees or self.translate or self.scale or self.perspective or self.flip:
+        if self.degrees or self.translate or self.scale or self.perspective or self.flip or self.rotation != "slight":
             image = image.transform(
                 image.size,
                 Image.Transform.QUAD,
@@ -62,14 +67,22 @@ class Augmentation:
     def _corners(self, width: int, height: int, rng: random.Random) -> np.ndarray:
         """Where in the image the result's corners lie: float64 `[4, 2]`, x and y, anticlockwise from the upper left."""
         middle = np.array([width, height]) / 2
-        corners = np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]]) * middle
+        turn = self._turn(rng)
+        across, down = abs(math.cos(turn)), abs(math.sin(turn))  # the turned image fills its upright bounding box
+        corners = np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]]) * (across * middle + down * middle[::-1])
         if rng.random() < self.flip:
             corners[:, 0] *= -1
-        angle = math.radians(_around(rng, self.degrees))
-        turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        angle = turn + math.radians(_around(rng, self.degrees))
+        matrix = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
         own = np.array([[_around(rng, self.perspective), _around(rng, self.perspective)] for _ in range(4)])
         shift = np.array([_around(rng, self.translate), _around(rng, self.translate)])
-        return corners @ turn.T * (1 + _around(rng, self.scale)) + middle + (own + shift) * 2 * middle
+        return corners @ matrix.T * (1 + _around(rng, self.scale)) + middle + (own + shift) * 2 * middle
+
+    def _turn(self, rng: random.Random) -> float:
+        """The angle of the whole image, in radians."""
+        if self.rotation == "quarter":
+            return rng.randrange(4) * math.pi / 2
+        return rng.uniform(0, 2 * math.pi) if self.rotation == "any" else 0.0
 
     def _colors(self, rng: random.Random) -> tuple[float, ...]:
         """The rows of a 3×4 matrix that changes saturation and hue, then contrast about mid-gray, then brightness."""
