@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 
 from app.images import MAX_BYTES, ImageError
 from app.text import file_name
+from contract.litter import is_litter
 
 MAX_MEMBERS = 1000
 # Bytes of a zip's list of contents, which Python reads as a whole before anything in it can be checked.
@@ -88,7 +89,7 @@ def members(data: bytes) -> list[Member]:
         raise
     except Exception as error:  # BadZipFile, struct.error, OverflowError, UnicodeDecodeError, …: all of bytes alone
         raise ArchiveError("The zip is damaged.") from error
-    found = [info for info in archive.infolist() if not _is_folder(info) and not _hidden(info.filename)]
+    found = [info for info in archive.infolist() if not _is_folder(info) and not _is_litter(info.filename)]
     # The list of what was left out is not kept.
     archive.filelist.clear()
     archive.NameToInfo.clear()
@@ -125,9 +126,8 @@ def _is_folder(info: zipfile.ZipInfo) -> bool:
     return info.filename.endswith("/")
 
 
-def _hidden(name: str) -> bool:
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    return any(part.startswith(".") and part != ".." for part in parts) or "__MACOSX" in parts
+def _is_litter(name: str) -> bool:
+    return is_litter(PurePosixPath(name.replace("\\", "/")).parts)
 
 
 def separator_for(labels: Iterable[str]) -> str:

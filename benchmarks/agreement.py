@@ -34,7 +34,7 @@ def main() -> None:
     temperature = evaluation_of(trained)["temperature"]
     model = Model.from_file(trained.folder / "model.onnx")
     expected, found = [], []
-    for path in tqdm(find_images(options.folder), unit="image", disable=None):
+    for path in tqdm(find_images(options.folder)[0], unit="image", disable=None):
         pixels = np.array(resize(load_rgb(path), trained.data.input_size))
         with torch.inference_mode():
             expected.append((trained.model(torch.from_numpy(pixels)[None]) / temperature).sigmoid()[0].numpy())

@@ -46,7 +46,7 @@ def main() -> None:
     options = parser.parse_args()
     model = OnnxClassifier(options.model)
     size = model.metadata.input_size
-    paths = find_images(options.folder)[: options.images]
+    paths = find_images(options.folder)[0][: options.images]
     named = {str(path): path for path in paths}
 
     def read(path: Path) -> np.ndarray:

@@ -132,7 +132,7 @@ def main() -> int:
                             f"wrongly {(~wanted & found).sum():>3}"
                         )
         if options.others:
-            probabilities = predict(model, find_images(options.others), upright)
+            probabilities = predict(model, find_images(options.others)[0], upright)
         else:
             size = model.metadata.input_size
             images = (np.asarray(resize(image, size)) for image in drawn_others(DRAWN_OTHERS))

@@ -1,4 +1,6 @@
-"""Names what a file is that no image decoder here reads."""
+"""Tells by a file's first bytes whether it is a supported image, and names what it is otherwise."""
+
+import re
 
 SUPPORTED = "JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF or PPM"
 
@@ -40,9 +42,22 @@ _OTHERS = {
 _HEIC = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 
 
+# What the decoders of `contract/images.py` read. BMP and PPM have short signatures: more of their header is compared.
+_SUPPORTED = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|II\*\0|MM\0\*|II\+\0|MM\0\+|RIFF....WEBP|....ftypavi[fs]"
+    rb"|BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0|P[1-6]\s+(?:#|\d+\s+\d)",
+    re.DOTALL,
+)
+
+
+def is_image(start: bytes) -> bool:
+    """Whether a file begins as a supported image does, whatever it is called; 64 bytes suffice."""
+    return _SUPPORTED.match(start) is not None
+
+
 def describe(start: bytes) -> str:
     """One sentence about a file that is not a supported image, by its first bytes (some hundreds suffice)."""
-    if name := _image(start):
+    if name := unsupported_image(start):
         return f"Unsupported image format {name}. Use {SUPPORTED}."
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start[4:8] == b"ftyp":
@@ -60,7 +75,8 @@ def describe(start: bytes) -> str:
     return f"Unsupported image format. Use {SUPPORTED}."
 
 
-def _image(start: bytes) -> str:
+def unsupported_image(start: bytes) -> str:
+    """The name of an image format that is not read here; empty for anything else."""
     if start[4:8] == b"ftyp":
         brand = start[8:12]
         return "HEIC" if brand in _HEIC else "Canon CR3" if brand == b"crx " else "JPEG XL" if brand == b"jxl " else ""

@@ -25,6 +25,9 @@ def describe(
     root: Path,
     separator: str = "-",
     negatives: str = NO_LABEL,
+    nested: bool = False,
+    follow_links: bool = False,
+    verbose: bool = False,
     check: bool = False,
     statistics: bool = False,
     as_json: bool = False,
@@ -38,6 +41,9 @@ def describe(
         root: a folder of label folders, or of splits that hold them.
         separator: between labels in a folder's name.
         negatives: the folder of images without any label.
+        nested: every folder between `root`, or a split, and an image adds labels.
+        follow_links: also links that leave `root`.
+        verbose: list every file that is skipped.
         check: decode every image; list the broken ones, duplicates and look-alikes. With broken ones the exit status
             is 2.
         statistics: add the mean and standard deviation of each channel, from 0 to 1, over all pixels.
@@ -53,10 +59,10 @@ def describe(
     if html is not None and html.is_dir():
         raise UserError(f"'{html}' is a folder; name a file with --html, as in --html {html / 'report.html'}")
     decode = check or statistics or html is not None
-    report, looks = examine(root, Format(separator, negatives), decode, workers)
+    report, looks = examine(root, Format(separator, negatives, nested, follow_links), decode, workers)
     if html is not None:
         write_whole(html, page(root, report, looks, pictures).encode())
-    print(json.dumps(report, indent=2) if as_json else tables(report))
+    print(json.dumps(report, indent=2) if as_json else tables(report, verbose))
     if html is not None and not as_json:
         print(f"\nresults: {html}")
     broken = report["broken"]

@@ -56,7 +56,7 @@ def explain(
     for label in labels or ():
         if label not in classes:
             raise UserError(f"the model knows no label '{label}'; it knows {', '.join(classes)}")
-    files = find_images(images or str(trained.data.dataset("test").root))
+    files = find_images(images)[0] if images else [sample.path for sample in trained.data.dataset("test").images]
     if out is not None and out.suffix.lower() != ".png":
         raise UserError(f"'{out}' is not a .png file; give --out such a name")
     if out is not None and not out.parent.is_dir():

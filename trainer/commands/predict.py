@@ -13,6 +13,7 @@ from trainer.data.images import UNREADABLE, LimitedReader, reason
 from trainer.data.parallel import in_order
 from trainer.data.s3 import copy
 from trainer.data.samples import find_images
+from trainer.data.walk import Skipped, skipped_note
 from trainer.errors import UserError
 from trainer.files import readable, write_whole
 from trainer.model.onnx_file import OnnxClassifier, batched, decided
@@ -28,7 +29,11 @@ FORMATS: dict[str, Callable[[pd.DataFrame], bytes]] = {
 
 
 def predict(
-    images: str, model: str = "champion", out: Path = Path("predictions.csv"), workers: int | None = None
+    images: str,
+    model: str = "champion",
+    out: Path = Path("predictions.csv"),
+    workers: int | None = None,
+    verbose: bool = False,
 ) -> None:
     """Label images and write a table: file, labels joined by "-" in one column, and the probability of each class.
 
@@ -41,6 +46,7 @@ def predict(
         model: a model.onnx, or champion for the one that MLflow's registry names.
         out: the file to write, .csv or .parquet.
         workers: images decoded at the same time while the model works; one per core by default.
+        verbose: list every file that is skipped.
     """
     if out.suffix.lower() not in FORMATS:
         raise UserError(f"'{out}' is neither .csv nor .parquet; name the table so")
@@ -50,7 +56,7 @@ def predict(
         raise UserError(f"'{out}' is a folder; name a file with --out")
     if workers is not None and workers < 1:
         raise UserError(f"--workers {workers} decodes nothing; give 1 or more")
-    with found_images(images) as named:
+    with found_images(images) as (named, skipped):
         classifier, called = load_model(model)
         table, unreadable = label(named, classifier, workers or cpu_cores())
     if table.empty:
@@ -58,6 +64,8 @@ def predict(
     write_whole(out, FORMATS[out.suffix.lower()](table))
     if unreadable:
         print(f"left out {len(unreadable)} unreadable images:", *(f"  {line}" for line in unreadable), sep="\n")
+    if skipped:
+        print(skipped_note(skipped, verbose=verbose))
     print(f"{len(table)} images labelled by {called}\nresults: {out}")
 
 
@@ -99,15 +107,17 @@ def label(named: dict[str, Path], classifier: OnnxClassifier, workers: int) -> t
 
 
 @contextmanager
-def found_images(images: str) -> Iterator[dict[str, Path]]:
-    """Yield what the table calls each image → its file; copies from S3 are gone afterwards."""
+def found_images(images: str) -> Iterator[tuple[dict[str, Path], list[Skipped]]]:
+    """Yield what the table calls each image → its file, and what is left out; copies from S3 are gone afterwards."""
     if not images.startswith("s3://"):
-        yield {readable(path): path for path in find_images(images)}
+        files, skipped = find_images(images)
+        yield {readable(path): path for path in files}, skipped
         return
     with tempfile.TemporaryDirectory(prefix="manasight-") as folder:
         copy(images, Path(folder))
         base = images.rstrip("/")
-        yield {f"{base}/{readable(path.relative_to(folder))}": path for path in find_images(folder, images)}
+        files, skipped = find_images(folder, images)
+        yield {f"{base}/{readable(path.relative_to(folder))}": path for path in files}, skipped
 
 
 def load_model(model: str) -> tuple[OnnxClassifier, str]:

@@ -30,6 +30,8 @@ def promote(
     force: str | None = None,
     separator: str = "-",
     negatives: str = NO_LABEL,
+    nested: bool = False,
+    follow_links: bool = False,
     check: bool = False,
 ) -> bool:
     """Make a registered model the champion if its macro F1 on the test split is higher than the present champion's.
@@ -44,13 +46,15 @@ def promote(
         force: promote it even if it is not the better one, for the reason given here. Its file must still be valid.
         separator: between labels in the names of the folders of --data.
         negatives: the folder of images without any label in --data.
+        nested: every folder between a split of --data and an image adds labels.
+        follow_links: also links that leave a split.
         check: promote nothing; before a training, only compare the labels of --data (label folders, or splits of them)
             with the champion's. The exit status is 2 if they differ and there is no --force.
 
     Returns:
         whether the version is the champion now.
     """
-    form = Format(separator, negatives)
+    form = Format(separator, negatives, nested, follow_links)
     if check:
         if data is None:
             raise UserError("--check compares the labels of a dataset: name its folder with --data")

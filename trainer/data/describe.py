@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from trainer.data.samples import Format, Sample, check_training_split, find_splits, read_samples
+from trainer.data.samples import Format, Sample, beside_splits, check_training_split, find_splits, read_samples
 from trainer.data.scan import Look, look_alikes, moments, same_files, survey
+from trainer.data.walk import Skipped, skipped_note
 from trainer.errors import UserError
 
 MAX_LISTED = 20  # groups of images in a table; JSON has all
@@ -27,14 +28,15 @@ def examine(
 
     Returns:
         a report, ready for JSON: `splits` with counts, sizes and, if decoded, `mean` and `standard_deviation`; `broken`
-        images and `empty` label folders; and if decoded `duplicates` and `look_alikes`, in groups of files.
+        images, `empty` label folders, `skipped` files and `hints`; and if decoded `duplicates` and
+        `look_alikes`, in groups of files.
         And per split every readable image with its labels.
 
     Raises:
         UserError: if `root` is not a dataset.
     """
     found: Looks = {}
-    report: dict[str, Any] = {"splits": {}, "broken": [], "empty": []}
+    report: dict[str, Any] = {"splits": {}, "broken": [], "empty": [], "skipped": [], "hints": []}
     folders = find_splits(root)
     check_training_split(root, folders)
     splits = {name: read_samples(folder, form) for name, folder in (folders or {"all": root}).items()}
@@ -42,6 +44,9 @@ def examine(
         if not samples.images:
             raise UserError(f"there are no images in the label folders of '{samples.root}'")
         report["empty"] += [relative(folder, root) for folder in samples.empty]
+        report["skipped"] += [{"file": relative(path, root), "reason": reason} for path, reason in samples.skipped]
+        report["hints"] += [hint for hint in samples.hints if hint not in report["hints"]]
+    report["skipped"] += [{"file": path.name, "reason": "beside the splits"} for path in beside_splits(root, folders)]
     classes = sorted({label for samples in splits.values() for label in samples.labels})
     # A label set is called what the first folder that has it is called.
     names: dict[tuple[str, ...], str] = {}
@@ -88,8 +93,8 @@ def summary(looks: list[tuple[Look, Sample]], classes: list[str]) -> dict[str, A
     }
 
 
-def tables(report: dict[str, Any]) -> str:
-    """The report as text."""
+def tables(report: dict[str, Any], verbose: bool = False) -> str:
+    """The report as text; with `verbose` every skipped file."""
     splits = report["splits"]
     overview = {
         name: {
@@ -121,6 +126,8 @@ def tables(report: dict[str, Any]) -> str:
     ]
     if report["empty"]:
         texts.append("Label folders without an image: " + ", ".join(report["empty"]))
+    skipped = [Skipped(Path(entry["file"]), entry["reason"]) for entry in report["skipped"]]
+    texts += [*filter(None, [skipped_note(skipped, verbose)]), *report["hints"]]
     if report["broken"]:
         lines = [f"{entry['file']}: {entry['problem']}" for entry in report["broken"]]
         texts.append("\n".join([f"Broken: {len(lines)}", *lines[:MAX_LISTED], *["…"][: len(lines) > MAX_LISTED]]))

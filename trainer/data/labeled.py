@@ -16,6 +16,7 @@ class LabeledImages:
         root: where they are.
         classes: the label names, sorted.
         images: per image its path and labels.
+        notes: what the user should know about the files, as lines.
         dropped: the images that `drop_unreadable` left out, each with its path and the reason.
     """
 
@@ -40,6 +41,7 @@ class LabeledImages:
         self.root = folder = Path(root)
         samples = read_samples(folder, form)
         _check_empty(samples)
+        self.notes = samples.notes()
         found = samples.labels
         if classes is None and len(found) < 2:
             instead = f", or call '{form.negatives}' something that is a label" if found else ""
@@ -71,9 +73,9 @@ def _check_empty(samples: Samples) -> None:
     if not empty:
         return
     hint = "fill or remove them"
-    if any(child.is_dir() for path in empty for child in path.iterdir()):
-        hint = "images must lie directly in a label folder"
-    if deeper := next((path for path in (empty[0], *empty[0].iterdir()) if find_splits(path)), None):
+    if find_splits(samples.root):
+        hint = "those are splits, not labels; name one of them"
+    elif deeper := next((path for path in (empty[0], *empty[0].iterdir()) if find_splits(path)), None):
         hint = f"did you mean '{deeper}', which has splits?"
     raise UserError(f"no images in {listed(path.name for path in empty)} of '{samples.root}'; {hint}")
 

@@ -1,6 +1,7 @@
 """Feeds a dataset to Lightning: decode once, keep what fits in memory, augment, batch."""
 
 import os
+import sys
 from multiprocessing import set_forkserver_preload
 from pathlib import Path
 
@@ -32,6 +33,8 @@ class MultiLabelDataModule(lightning.LightningDataModule):
         augmentation: Augmentation = Augmentation(),  # noqa: B008 (a dataclass of defaults, never changed)
         separator: str = "-",
         negatives: str = NO_LABEL,
+        nested: bool = False,
+        follow_links: bool = False,
         drop_unreadable: bool = False,
         workers: int | None = None,
         cache: bool | None = None,
@@ -45,6 +48,8 @@ class MultiLabelDataModule(lightning.LightningDataModule):
             augmentation: random changes to training images.
             separator: between labels in a folder's name.
             negatives: the folder of images without any label.
+            nested: every folder between a split and an image adds labels.
+            follow_links: also links that leave a split.
             drop_unreadable: leave out images that cannot be decoded.
             workers: loader processes; by default one per core up to 16 beside an accelerator, else none: on the cores
                 that also train, another process slows the step by more than its own work.
@@ -61,7 +66,7 @@ class MultiLabelDataModule(lightning.LightningDataModule):
         self.input_size = (input_size[0], input_size[1])
         self.batch_size = batch_size
         self.augmentation = augmentation
-        self.form = Format(separator, negatives)
+        self.form = Format(separator, negatives, nested, follow_links)
         self.drop_unreadable = drop_unreadable
         accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
         self.workers = workers if workers is not None else min(cpu_cores(), 16) if accelerated else 0
@@ -90,6 +95,9 @@ class MultiLabelDataModule(lightning.LightningDataModule):
                 classes=None if split == "train" else self.classes,
                 drop_unreadable=self.drop_unreadable,
             )
+            if os.environ.get("RANK", "0") == "0":
+                for note in self._datasets[split].notes:
+                    print(f"{split}: {note}", file=sys.stderr)
         return self._datasets[split]
 
     @property

@@ -29,6 +29,7 @@ from botocore.exceptions import (
 )
 
 from trainer.data.staging import check_room
+from trainer.data.walk import walk
 from trainer.errors import UnavailableError, UserError
 from trainer.files import readable
 from trainer.progress import progress
@@ -112,7 +113,7 @@ def copy(source: str, out: Path, workers: int = WORKERS) -> tuple[set[str], int,
     return {remote.name for remote in remotes}, copied, len(remotes) - checked
 
 
-def push(folder: Path, target: str, workers: int = WORKERS) -> None:
+def push(folder: Path, target: str, workers: int = WORKERS, follow_links: bool = False) -> None:
     """Copy a folder to S3, without hidden files. Links within the folder are followed.
 
     Objects that are there already with the right size and MD5 are not copied: after an interruption, run it again.
@@ -123,11 +124,12 @@ def push(folder: Path, target: str, workers: int = WORKERS) -> None:
         folder: the dataset.
         target: s3://bucket/prefix; the bucket must exist.
         workers: files copied at the same time.
+        follow_links: also links that leave the folder.
     """
     _check_workers(workers)
     if not folder.is_dir():
         raise UserError(f"there is no folder '{folder}'")
-    files = _files(folder, follow=True)
+    files = _files(folder, follow_links)
     for name in files:
         if name != readable(name):
             raise UserError(
@@ -262,41 +264,17 @@ def _md5(path: Path) -> Any:
         return hashlib.file_digest(file, "md5")
 
 
-def _files(folder: Path, follow: bool = False) -> dict[str, Path]:
-    """Name below the folder → path, for every file that is not hidden or in a hidden folder.
-
-    Args:
-        folder: where to look.
-        follow: look into linked folders as well.
+def _files(folder: Path, follow_links: bool = False) -> dict[str, Path]:
+    """Name below the folder → path, for every file but what systems leave there.
 
     Raises:
-        UserError: for a link that cannot be followed.
+        UserError: for a folder that cannot be entered, and a link that is broken or cannot be followed.
     """
-    found = {}
-    for root, folders, names in os.walk(folder, followlinks=follow):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in (*folders, *sorted(name for name in names if not name.startswith("."))):
-            path = Path(root, name)
-            if follow and path.is_symlink():
-                _check_link(path, folder)
-            if path.is_file():
-                found[path.relative_to(folder).as_posix()] = path
+    found = {path.relative_to(folder).as_posix(): path for path in walk(folder, follow_links=follow_links)}
+    for path in found.values():
+        if not path.exists():
+            raise UserError(f"'{readable(path)}' is a broken link; remove it")
     return found
-
-
-def _check_link(path: Path, folder: Path) -> None:
-    """Refuse what the reader of datasets refuses, and links without an end.
-
-    Raises:
-        UserError: for a link that is broken, leads out of the folder, or to a folder that contains it.
-    """
-    if not path.exists():
-        raise UserError(f"'{readable(path)}' is a broken link; remove it")
-    target = path.resolve()
-    if not target.is_relative_to(folder.resolve()):
-        raise UserError(f"'{readable(path)}' is a link that leaves '{folder}'; copy the file there instead")
-    if target in {parent.resolve() for parent in path.parents}:
-        raise UserError(f"'{readable(path)}' is a link to a folder that contains it; remove it")
 
 
 def _check_name(name: str) -> None:

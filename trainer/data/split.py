@@ -27,6 +27,8 @@ def split(
     seed: int = 0,
     separator: str = "-",
     negatives: str = NO_LABEL,
+    nested: bool = False,
+    follow_links: bool = False,
     mode: Literal["copy", "link"] = "copy",
     near_duplicate_bits: int = ALIKE_BITS,
     drop_unreadable: bool = False,
@@ -43,6 +45,8 @@ def split(
         seed: the same seed splits the same images the same way.
         separator: between labels in a folder's name.
         negatives: the folder of images without any label.
+        nested: every folder between `root` and an image adds labels.
+        follow_links: also links that leave `root`.
         mode: copy the files, or make hard links, which take no space.
         near_duplicate_bits: how many of 256 hash bits may differ between near duplicates; -1 ignores them.
         drop_unreadable: leave out images that cannot be decoded.
@@ -65,7 +69,7 @@ def split(
     fractions = tuple(share for name, share in zip(SPLITS, fractions, strict=True) if name in names)
     fractions = tuple(share / sum(fractions) for share in fractions)
     with staged_folder(out) as staging:
-        form = Format(separator, negatives)
+        form = Format(separator, negatives, nested, follow_links)
         dataset = LabeledImages(source, form, drop_unreadable=drop_unreadable)
         label_sets = [image.labels for image in dataset.images]
         kept = {
@@ -77,18 +81,19 @@ def split(
         else:
             groups = np.arange(len(dataset))
         parts = assign(label_sets, groups.tolist(), fractions, seed)
-        placed = [(image, names[part]) for image, part in zip(dataset.images, parts, strict=True)]
-        placed += [(image, name) for name, other in kept.items() for image in other.images]
-        for image, name in progress(placed, "splitting", unit="image"):
-            target = staging / name / image.name / image.path.name
+        placed = [(source, image, names[part]) for image, part in zip(dataset.images, parts, strict=True)]
+        placed += [(other.root, image, name) for name, other in kept.items() for image in other.images]
+        for top, image, name in progress(placed, "splitting", unit="image"):
+            target = staging / name / image.path.relative_to(top)
             target.parent.mkdir(parents=True, exist_ok=True)
             _place(image.path, target, mode)
         freely = assign(label_sets, range(len(dataset)), fractions, seed)
         _check_every_class(dataset, names, parts, freely)
     if dropped := sum(len(part.dropped) for part in (dataset, *kept.values())):
         print(f"left out {dropped} unreadable images")
+    print(*dict.fromkeys(note for part in (dataset, *kept.values()) for note in part.notes), sep="\n", end="")
     together = len(dataset) - len(set(groups.tolist()))
-    sizes = Counter(name for _, name in placed)
+    sizes = Counter(name for *_, name in placed)
     counts = ", ".join(f"{name} {sizes[name]}" + " (as given)" * (name in kept) for name in SPLITS)
     print(f"{counts} images; {together} near duplicates kept together")
     if note := _what_groups_did(dataset, groups.tolist(), parts, freely):
