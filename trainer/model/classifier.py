@@ -78,11 +78,7 @@ class MultiLabelClassifier(lightning.LightningModule):
             self.network.std.copy_(torch.from_numpy(deviation).clamp(min=1e-3))
         if options["weights"] != "none":
             state = pretrained_state(options["weights"], options["backbone"])
-            lacking, unknown = self.network.load_state_dict(state, strict=False)
-            lacking = [name for name in lacking if name.startswith("backbone.") and "num_batches" not in name]
-            if lacking or unknown:
-                what = f"'{options['weights']}' is not a {options['backbone']}"
-                raise UserError(f"{what}: {(lacking or unknown)[0]} does not fit")
+            self.network.load_state_dict(state, strict=False)  # the head keeps its random weights
         elif options["freeze_backbone"]:
             raise UserError("a frozen backbone needs weights; set --model.weights, or --model.freeze_backbone false")
         if options["balance_classes"]:

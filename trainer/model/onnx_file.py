@@ -11,6 +11,7 @@ import onnxruntime
 import onnxscript
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from onnxscript import ir
 
 from contract.model import FORMAT, PREFIX, ModelError
 from contract.model import read_metadata as read_properties
@@ -70,7 +71,7 @@ def build(network: MultiLabelNetwork, metadata: Metadata, temperature: float = 1
         dynamic_shapes={"image": {0: torch.export.Dim("N", min=1)}},
     )
     # Only these two steps of the optimizer: the whole of it folds batch normalization away.
-    onnxscript.optimizer.fold_constants(program.model)
+    onnxscript.optimizer.fold_constants(program.model, should_fold=_keeps_weights)
     onnxscript.optimizer.remove_unused_nodes(program.model)
     model = program.model_proto
     _store_in_half(model.graph)
@@ -78,6 +79,13 @@ def build(network: MultiLabelNetwork, metadata: Metadata, temperature: float = 1
     helper.set_model_props(model, {PREFIX + name: json.dumps(value) for name, value in asdict(metadata).items()})
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _keeps_weights(node: ir.Node) -> bool | None:
+    """False for what would replace a weight, e.g. by its transpose: training starts from weights found by name."""
+    return (
+        False if any(value is not None and (value.name or "").startswith("network.") for value in node.inputs) else None
+    )
 
 
 def _store_in_half(graph: onnx.GraphProto) -> None:

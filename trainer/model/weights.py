@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trainer.errors import UnavailableError, UserError
-from trainer.model.backbones import DEFAULT, Backbone, find_backbone
+from trainer.model.backbones import DEFAULT, Backbone, find_backbone, misfit
 
 
 def pretrained_state(weights: str, backbone: str = DEFAULT) -> dict[str, Tensor]:
@@ -79,8 +79,11 @@ def onnx_state(path: Path, backbone: str = DEFAULT) -> dict[str, Tensor]:
         for name, array in tensors.items()
         if name.startswith("network.")
     }
-    if f"backbone.{find_backbone(backbone).probe}" not in state:
-        raise UserError(f"'{path}' is not a {backbone} of Manasight's; give a model.onnx that `manasight export` wrote")
+    own = {name.removeprefix("backbone."): tensor for name, tensor in state.items() if name.startswith("backbone.")}
+    if not own:
+        raise UserError(f"'{path}' is not a model of Manasight's; give a model.onnx that `manasight export` wrote")
+    if why := misfit(backbone, own):
+        raise UserError(f"'{path}' does not fit --model.backbone {backbone}: {why}")
     return state
 
 
@@ -105,6 +108,8 @@ def _load(path: Path, backbone: str) -> dict[str, Tensor]:
         raise  # it may well be a file of weights
     except Exception as error:  # zip, pickle and tar readers each raise their own
         raise UserError(f"'{path}' is not a file of PyTorch weights; {remedy}") from error
-    if not isinstance(state, dict) or find_backbone(backbone).probe not in state:
-        raise UserError(f"'{path}' does not contain a {backbone}; {remedy}")
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise UserError(f"'{path}' does not contain a network's tensors; {remedy}")
+    if why := misfit(backbone, state):
+        raise UserError(f"'{path}' does not fit --model.backbone {backbone}: {why}")
     return state
