@@ -9,10 +9,10 @@ from typing import Any
 
 from PIL import Image
 
-from trainer.data.describe import Looks, examine, relative, tables
+from trainer.data.describe import Looks, examine, tables
 from trainer.data.images import load_rgb
 from trainer.data.parallel import in_order
-from trainer.data.samples import NO_LABEL, Format
+from trainer.data.samples import NO_LABEL, Format, relative
 from trainer.errors import UserError
 from trainer.files import write_whole
 from trainer.resources import cpu_cores
@@ -27,6 +27,7 @@ def describe(
     negatives: str = NO_LABEL,
     nested: bool = False,
     follow_links: bool = False,
+    images: str = "",
     verbose: bool = False,
     check: bool = False,
     statistics: bool = False,
@@ -38,11 +39,12 @@ def describe(
     """Print a dataset's images, sizes, label sets and classes, per split if `root` holds train, val and test.
 
     Args:
-        root: a folder of label folders, or of splits that hold them.
+        root: a folder of label folders, or of splits that hold them; or a table (.csv, .tsv, .jsonl, .parquet, …).
         separator: between labels in a folder's name.
         negatives: the folder of images without any label.
         nested: every folder between `root`, or a split, and an image adds labels.
         follow_links: also links that leave `root`.
+        images: the folder that the paths in a table are relative to; by default found by itself.
         verbose: list every file that is skipped.
         check: decode every image; list the broken ones, duplicates and look-alikes. With broken ones the exit status
             is 2.
@@ -59,7 +61,7 @@ def describe(
     if html is not None and html.is_dir():
         raise UserError(f"'{html}' is a folder; name a file with --html, as in --html {html / 'report.html'}")
     decode = check or statistics or html is not None
-    report, looks = examine(root, Format(separator, negatives, nested, follow_links), decode, workers)
+    report, looks = examine(root, Format(separator, negatives, nested, follow_links, images), decode, workers)
     if html is not None:
         write_whole(html, page(root, report, looks, pictures).encode())
     print(json.dumps(report, indent=2) if as_json else tables(report, verbose))

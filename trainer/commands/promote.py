@@ -32,6 +32,7 @@ def promote(
     negatives: str = NO_LABEL,
     nested: bool = False,
     follow_links: bool = False,
+    images: str = "",
     check: bool = False,
 ) -> bool:
     """Make a registered model the champion if its macro F1 on the test split is higher than the present champion's.
@@ -48,13 +49,14 @@ def promote(
         negatives: the folder of images without any label in --data.
         nested: every folder between a split of --data and an image adds labels.
         follow_links: also links that leave a split.
+        images: the folder that the paths in a table are relative to; by default found by itself.
         check: promote nothing; before a training, only compare the labels of --data (label folders, or splits of them)
             with the champion's. The exit status is 2 if they differ and there is no --force.
 
     Returns:
         whether the version is the champion now.
     """
-    form = Format(separator, negatives, nested, follow_links)
+    form = Format(separator, negatives, nested, follow_links, images)
     if check:
         if data is None:
             raise UserError("--check compares the labels of a dataset: name its folder with --data")

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from trainer.data.samples import Format, Sample, beside_splits, check_training_split, find_splits, read_samples
+from trainer.data.samples import (
+    Format,
+    Sample,
+    beside_splits,
+    check_training_split,
+    find_splits,
+    read_samples,
+    relative,
+)
 from trainer.data.scan import Look, look_alikes, moments, same_files, survey
 from trainer.data.walk import Skipped, skipped_note
 from trainer.errors import UserError
@@ -56,8 +64,11 @@ def examine(
     for name, samples in splits.items():
         counts = np.zeros((3, 256), np.int64)
         found[name] = []
-        looks = survey([sample.path for sample in samples.images], decode, workers)
-        for look, sample in zip(looks, samples.images, strict=True):
+        lacking = dict(samples.lacking)
+        report["broken"] += [{"file": relative(path, root), "problem": why} for path, why in samples.lacking]
+        there = [sample for sample in samples.images if sample.path not in lacking]
+        looks = survey([sample.path for sample in there], decode, workers)
+        for look, sample in zip(looks, there, strict=True):
             if look.problem:
                 report["broken"].append({"file": relative(look.path, root), "problem": look.problem})
                 continue
@@ -136,8 +147,3 @@ def tables(report: dict[str, Any], verbose: bool = False) -> str:
             lines = [" = ".join(group[:5]) + " …" * (len(group) > 5) for group in groups[:MAX_LISTED]]
             texts.append("\n".join([f"{title}: {len(groups)}", *lines, *["…"][: len(groups) > MAX_LISTED]]))
     return "\n\n".join(texts)
-
-
-def relative(path: Path, root: Path) -> str:
-    """A file's name within a dataset."""
-    return path.relative_to(root).as_posix()

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from trainer.data.module import MultiLabelDataModule
-from trainer.data.samples import SPLITS, Sample
+from trainer.data.samples import SPLITS, Sample, relative
 from trainer.files import write_whole
 from trainer.paths import home
 
@@ -52,7 +52,7 @@ def _remembered(data: MultiLabelDataModule) -> Path:
 def _named(data: MultiLabelDataModule, split: str) -> list[tuple[str, Sample]]:
     """Each image's name and the image; the folder of `val` may be called `valid`."""
     dataset = data.dataset(split)
-    return [(f"{split}/{image.path.relative_to(dataset.root).as_posix()}", image) for image in dataset.images]
+    return [(f"{split}/{relative(image.path, dataset.root)}", image) for image in dataset.images]
 
 
 def _described(item: tuple[str, Sample]) -> str:

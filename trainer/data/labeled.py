@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainer.data.images import unreadable_images
-from trainer.data.samples import Format, Samples, find_splits, listed, read_samples
+from trainer.data.samples import Format, Samples, find_splits, listed, read_samples, relative
 from trainer.errors import UserError
 
 
@@ -51,10 +51,18 @@ class LabeledImages:
         _check_same_classes(found, self.classes, folder)
 
         # Decoding everything takes time: without `drop_unreadable` only size and header are checked here.
-        bad = dict(unreadable_images([sample.path for sample in samples.images], decode=drop_unreadable))
+        bad = dict(samples.lacking)
+        there = [sample.path for sample in samples.images if sample.path not in bad]
+        bad |= unreadable_images(there, decode=drop_unreadable)
+        if samples.lacking and not drop_unreadable:
+            reasons = "; ".join(f"{reason}: '{relative(path, folder)}'" for path, reason in samples.lacking[:3])
+            raise UserError(
+                f"{len(samples.lacking)} images of '{folder}' are missing; {reasons}; add them, remove the rows, or "
+                "leave them out with --drop_unreadable (fit: --data.drop_unreadable true)"
+            )
         if bad and not drop_unreadable:
             raise UserError(
-                f"{len(bad)} unreadable images in '{folder}': {listed(path.relative_to(folder) for path in bad)}; list "
+                f"{len(bad)} unreadable images in '{folder}': {listed(relative(path, folder) for path in bad)}; list "
                 f"all with `manasight data describe {shlex.quote(str(folder))} --check`, and repair or remove them, or "
                 "leave them out with --drop_unreadable (fit: --data.drop_unreadable true)"
             )

@@ -35,6 +35,7 @@ class MultiLabelDataModule(lightning.LightningDataModule):
         negatives: str = NO_LABEL,
         nested: bool = False,
         follow_links: bool = False,
+        images: str = "",
         drop_unreadable: bool = False,
         workers: int | None = None,
         cache: bool | None = None,
@@ -50,6 +51,7 @@ class MultiLabelDataModule(lightning.LightningDataModule):
             negatives: the folder of images without any label.
             nested: every folder between a split and an image adds labels.
             follow_links: also links that leave a split.
+            images: the folder that the paths in a table are relative to; by default found by itself.
             drop_unreadable: leave out images that cannot be decoded.
             workers: loader processes; by default one per core up to 16 beside an accelerator, else none: on the cores
                 that also train, another process slows the step by more than its own work.
@@ -66,7 +68,7 @@ class MultiLabelDataModule(lightning.LightningDataModule):
         self.input_size = (input_size[0], input_size[1])
         self.batch_size = batch_size
         self.augmentation = augmentation
-        self.form = Format(separator, negatives, nested, follow_links)
+        self.form = Format(separator, negatives, nested, follow_links, images)
         self.drop_unreadable = drop_unreadable
         accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
         self.workers = workers if workers is not None else min(cpu_cores(), 16) if accelerated else 0
@@ -81,7 +83,7 @@ class MultiLabelDataModule(lightning.LightningDataModule):
             UserError: if the folder is missing or its images or labels are not in order.
         """
         if split not in self._datasets:
-            if not self.root.is_dir():
+            if not self.root.exists():
                 raise UserError(f"there is no folder '{self.root}'; name one that holds {', '.join(SPLITS)}")
             found = find_splits(self.root)
             check_training_split(self.root, found)

@@ -1,166 +1,82 @@
 """Reads labeled datasets on disk: which images there are, their labels and their splits. No other file knows how."""
 
 import glob
+import os
 import shlex
-import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from contract.litter import is_litter
-from trainer.data.walk import IMG_EXTENSIONS, Skipped, check_link, skipped_note, sort_out, walk
+from trainer.data.folders import label_folders, read_folders
+from trainer.data.labels import NO_LABEL, Format, Sample, Samples, label_set, listed
+from trainer.data.table_files import TABLES
+from trainer.data.tables import SPLIT_NAMES, read_table, splits_of
+from trainer.data.walk import IMG_EXTENSIONS, Skipped, paths_in, skipped_note, sort_out, walk
 from trainer.errors import UserError
-from trainer.files import readable
 
-NO_LABEL = "_none"  # the folder of images without any label, unless --negatives names another
-MAX_LISTED = 20  # names in one sentence
+__all__ = ["NO_LABEL", "Format", "Sample", "Samples", "label_set", "listed"]
 
 SPLITS = ("train", "val", "test")
-# The first name is the one that Manasight writes. Upper and lower case are the same.
-SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing", "eval", "evaluation"),
-}
-
-
-class Format(NamedTuple):
-    """How a dataset writes its labels.
-
-    Attributes:
-        separator: between labels in a folder's name; empty if a name is one label.
-        negatives: the folder of images without any label; empty if there is none.
-        nested: the folders between the root and an image all add their labels; else only the first one does.
-        follow_links: also links that leave the root.
-    """
-
-    separator: str = "-"
-    negatives: str = NO_LABEL
-    nested: bool = False
-    follow_links: bool = False
-
-
-class Sample(NamedTuple):
-    """One labeled image.
-
-    Attributes:
-        path: the image file.
-        labels: its labels, sorted; empty for an image without any.
-        name: the label set as the dataset writes it, which `data split` uses as the folder's name.
-    """
-
-    path: Path
-    labels: tuple[str, ...]
-    name: str
-
-
-class Samples(NamedTuple):
-    """The images of one split, or of a dataset without splits.
-
-    Attributes:
-        root: where they are.
-        images: in the order of their files.
-        empty: label folders without an image.
-        skipped: files that are left out.
-        hints: what may not be meant, each as one line.
-    """
-
-    root: Path
-    images: list[Sample]
-    empty: list[Path]
-    skipped: list[Skipped]
-    hints: list[str]
-
-    @property
-    def labels(self) -> list[str]:
-        """All labels of the images, sorted."""
-        return sorted({label for sample in self.images for label in sample.labels})
-
-    def notes(self, verbose: bool = False) -> list[str]:
-        """What the user should know about these images, as lines."""
-        return [*filter(None, [skipped_note(self.skipped, verbose)]), *self.hints]
+_SPLIT_TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 def read_samples(root: Path, form: Format = Format()) -> Samples:  # noqa: B008 (immutable)
-    """Read `<root>/<label>-<label>/**`: every folder's name is a set of labels.
+    """Read a folder of label folders, or a table.
+
+    Args:
+        root: the folder; the table; or `<table>/<split>` for a split that a column of the table names.
+        form: how labels are written.
 
     Raises:
-        UserError: if there is no such folder, a name is not a label set or not UTF-8, a link cannot be followed, or two
-            labels differ only in case.
+        UserError: if there is no such dataset, or something in it is not as it should be: labels that are empty or
+            differ only in case, names that are not UTF-8, links that cannot be followed, rows that are not understood.
     """
-    folders = _label_folders(root, form)
-    images: list[Sample] = []
-    empty: list[Path] = []
-    loose, skipped = sort_out(entry for entry in _entries(root) if entry.is_file())
-    skipped += [Skipped(path, "image outside of a label folder") for path in loose]
-    deeper = 0
+    if table := _table(root):
+        return read_table(table, form, root.name if root.parent == table else "")
+    folders = [entry for entry in paths_in(root) if entry.is_dir()] if root.is_dir() else []
     splits = {*find_splits(root).values(), *(folder for folder in folders if find_splits(folder))}
-    for folder, labels in folders.items():
-        check_link(folder, root if not form.follow_links else Path("/"))
-        files, left_out = sort_out(walk(folder, root, form.follow_links)) if folder not in splits else ([], [])
-        skipped += left_out
-        _check_names(files)
-        if not files:
-            empty.append(folder)
-        for path in files:
-            parents = path.relative_to(root).parts[:-1]
-            deeper += len(parents) > 1
-            if form.nested and len(parents) > 1:
-                found = sorted({label for name in parents for label in label_set(name, form)})
-                images.append(Sample(path, tuple(found), "/".join(parents)))
-            else:
-                images.append(Sample(path, labels, folder.name))
-    _check_spellings(root, (sample.labels for sample in images))
-    hints = _separator_hint([folder.name for folder in folders], form)
-    if deeper and not form.nested:
-        hints.append(f"{deeper} images in folders below a label folder have its labels; --nested adds those folders'")
-    return Samples(root, images, empty, skipped, hints)
+    return read_folders(root, form, splits)
 
 
 def read_labels(root: Path, form: Format = Format()) -> set[str]:  # noqa: B008 (immutable)
-    """The labels of a dataset or of its training split; no file is looked at.
+    """The labels of a dataset or of its training split; no image is looked at.
 
     Raises:
         UserError: as `read_samples`.
     """
-    folders = _label_folders(find_splits(root).get("train", root), form)
-    return {label for labels in folders.values() for label in labels}
+    train = find_splits(root).get("train", root)
+    if _table(train):
+        return {*read_samples(train, form).labels}
+    return {label for labels in label_folders(train, form).values() for label in labels}
 
 
-def label_set(name: str, form: Format = Format()) -> tuple[str, ...]:  # noqa: B008 (immutable)
-    """The labels in a folder's name, sorted: `round-red` and `red-round` are the same set.
-
-    Raises:
-        UserError: if a label is empty, repeated, or has a space at an end.
-    """
-    if name == form.negatives:
-        return ()
-    separator = form.separator
-    labels = name.split(separator) if separator else [name]
-    if not all(label.strip() for label in labels):
-        raise UserError(f"folder '{name}' has an empty label; name it <label>{separator}<label> with one '{separator}'")
-    padded = [label for label in labels if label != label.strip()]
-    if padded:
-        raise UserError(f"folder '{name}' has the label '{padded[0]}' with a space at its end; remove the space")
-    repeated = [label for label, times in Counter(labels).items() if times > 1]
-    if repeated:
-        raise UserError(f"folder '{name}' names the label '{repeated[0]}' twice; name each label once")
-    return tuple(sorted(labels))
+def relative(path: Path, root: Path) -> str:
+    """A file's name within a dataset; the images of a table may be anywhere."""
+    if path.is_relative_to(root):
+        return path.relative_to(root).as_posix()
+    folder = next(folder for folder in (root, *root.parents) if folder.is_dir())
+    return Path(os.path.relpath(path, folder)).as_posix()
 
 
 def find_splits(root: Path) -> dict[str, Path]:
-    """The splits in a folder: `train`, `val`, `test` → folder, in this order; empty if it has none.
+    """The splits of a dataset: `train`, `val`, `test` → what `read_samples` takes, in this order; empty if it has none.
 
-    A folder with images directly in it is a label folder, whatever its name: `train` may be a label beside `bus`.
+    In a folder, a split is a folder or a table of its name. A folder with images directly in it is a label folder,
+    whatever its name: `train` may be a label beside `bus`.
 
     Raises:
-        UserError: if two folders could be the same split.
+        UserError: if two folders or tables could be the same split.
     """
-    folders = [entry for entry in _entries(root) if entry.is_dir()] if root.is_dir() else []
+    if (table := _table(root)) and root != table.parent:
+        return {split: table / split for split in splits_of(table)} if root == table else {}
+    entries = paths_in(root) if root.is_dir() else []
     found: dict[str, Path] = {}
     for split, names in SPLIT_NAMES.items():
-        candidates = [folder for folder in folders if folder.name.casefold() in names and not _has_images(folder)]
+        candidates = [
+            entry
+            for entry in entries
+            if (entry.is_dir() and entry.name.casefold() in names and (_table(entry) or not _has_images(entry)))
+            or (entry.suffix.lower() in _SPLIT_TABLES and entry.stem.casefold() in names and entry.is_file())
+        ]
         if len(candidates) > 1:
             raise UserError(
                 f"'{root}' has '{candidates[0].name}' and '{candidates[1].name}', and both could be the {split} split; "
@@ -173,7 +89,7 @@ def find_splits(root: Path) -> dict[str, Path]:
 
 def beside_splits(root: Path, found: dict[str, Path]) -> list[Path]:
     """Files and folders that are in a folder of splits and belong to none; empty without splits."""
-    return [entry for entry in _entries(root) if entry not in found.values()] if found else []
+    return [entry for entry in paths_in(root) if entry not in found.values()] if found and root.is_dir() else []
 
 
 def check_training_split(root: Path, found: dict[str, Path]) -> None:
@@ -230,87 +146,26 @@ def find_images(images: str | Path, shown: str | None = None) -> tuple[list[Path
     return sorted(found), skipped
 
 
-def listed(names: Iterable[object]) -> str:
-    """`'a', 'b' and 3 more`, for a sentence."""
-    names = list(names)
-    shown = ", ".join(f"'{name}'" for name in names[:MAX_LISTED])
-    return f"{shown} and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else shown
-
-
-def _entries(root: Path) -> list[Path]:
-    return sorted(entry for entry in root.iterdir() if not is_litter([entry.name]))
-
-
-def _label_folders(root: Path, form: Format) -> dict[Path, tuple[str, ...]]:
-    """The label folders directly below `root`, sorted by name, with their label sets."""
-    if not root.is_dir():
-        raise UserError(f"there is no folder '{root}'; give a folder that holds one folder of images per label set")
-    entries = _entries(root)
-    for entry in entries:
-        if entry.is_symlink() and not entry.exists():
-            raise UserError(f"'{readable(entry)}' is a broken link; repair or remove it")
-    folders = [entry for entry in entries if entry.is_dir()]
-    _check_names(folders)
-    if not folders:
-        example = f"<label>{form.separator}<label>"
-        raise UserError(f"'{root}' has no label folders; put the images into folders named {example}")
-    label_sets = {folder: label_set(folder.name, form) for folder in folders}
-    _check_spellings(root, label_sets.values())
-    return label_sets
-
-
-def _check_spellings(root: Path, label_sets: Iterable[Iterable[str]]) -> None:
-    """Refuse labels that differ only in how they are written."""
-    spellings: dict[str, set[str]] = defaultdict(set)
-    for label in {label for labels in label_sets for label in labels}:
-        spellings[unicodedata.normalize("NFC", label).casefold()].add(label)
-    for variants in spellings.values():
-        if len(variants) > 1:
-            raise UserError(
-                f"labels in '{root}' differ only in case, or in how an accent is stored: "
-                f"{', '.join(sorted(variants))}; use one spelling"
-            )
-
-
-def _separator_hint(names: Sequence[str], form: Format) -> list[str]:
-    """A better separator, if folder names lack the given one and fall into fewer labels with another."""
-    names = [name for name in names if name != form.negatives]
-    if not form.separator or any(form.separator in name for name in names):
-        return []
-    found: dict[str, list[str]] = {}
-    for separator in (" + ", " & ", ", ", "_", "+", "&", ",", " "):
-        parts = [name.split(separator) for name in names]
-        labels = {label for labels in parts for label in labels}
-        joined = sum(len(labels) > 1 for labels in parts)
-        if (
-            2 * joined > len(names)
-            and len(labels) < len(names)
-            and all(label.strip() == label != "" for label in labels)
-        ):
-            found[separator] = sorted(labels)
-    if not found:
-        return []
-    separator = min(found, key=lambda one: len(found[one]))
-    labels = ", ".join(found[separator][:5]) + ", …" * (len(found[separator]) > 5)
-    return [
-        f"{len(names)} folders, {len(names)} labels: did you mean --separator {shlex.quote(separator)} "
-        f"({len(found[separator])} labels: {labels})?"
-    ]
-
-
-def _check_names(paths: Sequence[Path]) -> None:
-    """MLflow, tables and pages contain text: a name has to be text."""
-    for path in paths:
-        if readable(path) != str(path):
-            raise UserError(f"the name of '{readable(path)}' is not UTF-8; rename it")
-
-
 def _beside(root: Path) -> Path:
     """A name for the split dataset: `data split` refuses one within the folder itself."""
     if root.name in ("", ".."):
         root = root.resolve()
-    return root.with_name(f"{root.name}-split")
+    return root.with_name(f"{root.stem if root.is_file() else root.name}-split")
+
+
+def _table(root: Path) -> Path | None:
+    """The table behind a dataset: the file itself, that of which it is a split, or Hugging Face's one beside images."""
+    if root.is_dir():
+        tables = (root / f"metadata{suffix}" for suffix in _SPLIT_TABLES)
+        return next((table for table in tables if _has_images(root) and table.is_file()), None)
+    if root.parent.is_file() and root.name in SPLITS:
+        root = root.parent
+    if not root.is_file():
+        return None
+    if root.suffix.lower() not in TABLES:
+        raise UserError(f"'{root}' is neither a folder nor a table; tables are {', '.join(TABLES)} files")
+    return root
 
 
 def _has_images(folder: Path) -> bool:
-    return any(entry.suffix.lower() in IMG_EXTENSIONS and not entry.is_dir() for entry in folder.iterdir())
+    return any(entry.suffix.lower() in IMG_EXTENSIONS and not entry.is_dir() for entry in paths_in(folder))

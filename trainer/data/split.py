@@ -14,8 +14,9 @@ import numpy as np
 from trainer.data.images import load_named
 from trainer.data.labeled import LabeledImages
 from trainer.data.near_duplicates import ALIKE_BITS, fingerprint, group_alike
-from trainer.data.samples import NO_LABEL, SPLITS, Format, check_training_split, find_splits
+from trainer.data.samples import NO_LABEL, SPLITS, Format, check_training_split, find_splits, relative
 from trainer.data.staging import staged_folder
+from trainer.data.tables import write_rows
 from trainer.errors import UserError
 from trainer.progress import progress
 
@@ -29,7 +30,8 @@ def split(
     negatives: str = NO_LABEL,
     nested: bool = False,
     follow_links: bool = False,
-    mode: Literal["copy", "link"] = "copy",
+    images: str = "",
+    mode: Literal["copy", "link", "table"] | None = None,
     near_duplicate_bits: int = ALIKE_BITS,
     drop_unreadable: bool = False,
 ) -> None:
@@ -39,7 +41,7 @@ def split(
     honest. If `root` holds train and test (or val) but not all three, the missing ones are taken from train.
 
     Args:
-        root: the labeled images, or an incomplete set of splits.
+        root: the labeled images, a table that lists them, or an incomplete set of splits.
         out: the folder to make; one that holds anything is refused.
         fractions: of train, val and test; they add up to 1.
         seed: the same seed splits the same images the same way.
@@ -47,7 +49,9 @@ def split(
         negatives: the folder of images without any label.
         nested: every folder between `root` and an image adds labels.
         follow_links: also links that leave `root`.
-        mode: copy the files, or make hard links, which take no space.
+        images: the folder that the paths in a table are relative to; by default found by itself.
+        mode: copy the files; make hard links, which take no space; or leave them where they are, and write the tables
+            train.jsonl, val.jsonl and test.jsonl. By default tables for a table, and copies for a folder.
         near_duplicate_bits: how many of 256 hash bits may differ between near duplicates; -1 ignores them.
         drop_unreadable: leave out images that cannot be decoded.
     """
@@ -58,6 +62,10 @@ def split(
     # Unlike Path.resolve, realpath lets a link to itself pass; it is refused below.
     if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(root)):
         raise UserError(f"'{out}' is inside '{root}', which would become part of itself; name a folder beside it")
+    is_table = root.is_file()
+    mode = mode or ("table" if is_table else "copy")
+    if is_table and mode != "table":
+        raise UserError(f"the images of a table stay where they are; leave out --mode {mode}")
     given = find_splits(root)
     check_training_split(root, given)
     if len(given) == len(SPLITS):
@@ -69,7 +77,7 @@ def split(
     fractions = tuple(share for name, share in zip(SPLITS, fractions, strict=True) if name in names)
     fractions = tuple(share / sum(fractions) for share in fractions)
     with staged_folder(out) as staging:
-        form = Format(separator, negatives, nested, follow_links)
+        form = Format(separator, negatives, nested, follow_links, images)
         dataset = LabeledImages(source, form, drop_unreadable=drop_unreadable)
         label_sets = [image.labels for image in dataset.images]
         kept = {
@@ -83,7 +91,11 @@ def split(
         parts = assign(label_sets, groups.tolist(), fractions, seed)
         placed = [(source, image, names[part]) for image, part in zip(dataset.images, parts, strict=True)]
         placed += [(other.root, image, name) for name, other in kept.items() for image in other.images]
-        for top, image, name in progress(placed, "splitting", unit="image"):
+        if mode == "table":
+            for name in SPLITS:
+                rows = write_rows((image for _, image, part in placed if part == name), out)
+                (staging / f"{name}.jsonl").write_text(rows, encoding="utf-8")
+        for top, image, name in progress([] if mode == "table" else placed, "splitting", unit="image"):
             target = staging / name / image.path.relative_to(top)
             target.parent.mkdir(parents=True, exist_ok=True)
             _place(image.path, target, mode)
@@ -162,7 +174,7 @@ def _what_groups_did(dataset: LabeledImages, groups: Sequence[int], parts: Seque
         if images[index].labels != images[one].labels:
             conflicts.setdefault(one, index)
     if conflicts:
-        names = [images[index].path.relative_to(dataset.root) for index in next(iter(conflicts.items()))]
+        names = [relative(images[index].path, dataset.root) for index in next(iter(conflicts.items()))]
         count = f"{len(conflicts)} group{'s' * (len(conflicts) > 1)} of near duplicates"
         notes.append(f"different labels in {count}, as '{names[0]}' and '{names[1]}'")
     sizes, free_sizes = ([found.count(part) for part in range(max(*parts, *freely) + 1)] for found in (parts, freely))

@@ -40,17 +40,28 @@ def walk(folder: Path, root: Path | None = None, follow_links: bool = False) -> 
     return _walk(folder, top, follow_links, (os.path.realpath(folder),))
 
 
-def _walk(folder: Path, top: str, follow_links: bool, above: tuple[str, ...]) -> Iterator[Path]:
+def entries_of(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder, by name, without litter.
+
+    Raises:
+        UserError: if it cannot be entered.
+    """
     try:
         with os.scandir(folder) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
+            return sorted((entry for entry in found if not is_litter([entry.name])), key=lambda entry: entry.name)
     except OSError as error:
         raise UserError(
             f"the folder '{readable(folder)}' cannot be read ({error.strerror}); let it be read, or move it away"
         ) from error
-    for entry in entries:
-        if is_litter([entry.name]):
-            continue
+
+
+def paths_in(folder: Path) -> list[Path]:
+    """`entries_of` as paths."""
+    return [folder / entry.name for entry in entries_of(folder)]
+
+
+def _walk(folder: Path, top: str, follow_links: bool, above: tuple[str, ...]) -> Iterator[Path]:
+    for entry in entries_of(folder):
         path = folder / entry.name
         # Unlike Path.resolve, realpath accepts a link to itself.
         real = os.path.realpath(path) if entry.is_symlink() else ""

@@ -1,0 +1,298 @@
+"""Labels from tables as everyday programs write them: what is read of each, and one sentence about what is not."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from trainer.cli import main
+from trainer.data.labeled import LabeledImages
+from trainer.data.module import MultiLabelDataModule
+from trainer.data.samples import Format, find_splits, read_samples
+from trainer.errors import UserError
+
+SETS = ["red-square", "blue-square", "red", "blue", "_none"]
+LABELS = {"a.png": ("red", "square"), "b.png": ("blue",), "c.png": ()}
+TASK = {"annotations": [{"result": [{"type": "choices", "value": {"choices": ["red", "square"]}}]}]}
+
+
+@pytest.fixture
+def folder(make_images: Callable[..., Path]) -> Path:
+    """A folder `pictures` with a.png, b.png and c.png, and beside it room for a table."""
+    root = make_images("data", {"pictures": 3})
+    for number, name in enumerate(LABELS):
+        (root / "pictures" / f"{number:03}.png").rename(root / "pictures" / name)
+    return root
+
+
+def read(table: Path, form: Format = Format()) -> dict[str, tuple[str, ...]]:  # noqa: B008 (immutable)
+    return {sample.path.name: sample.labels for sample in read_samples(table, form).images}
+
+
+CVAT = (
+    '<?xml version="1.0"?><annotations><version>1.1</version><image id="0" name="a.png" width="3" height="4">'
+    '<tag label="red" source="manual"/><box label="square" xtl="1" ytl="1" xbr="2" ybr="2"/></image>'
+    '<image id="1" name="b.png"><tag label="blue"/></image><image id="2" name="c.png"/></annotations>'
+)
+TEXTS = {
+    "separators: space (Planet)": ("train.csv", "image_name,tags\na,red square\nb,blue\nc,\nd,red\ne,square\n"),
+    "comma": ("x.csv", 'file,labels\na.png,"red,square"\nb.png,blue\nc.png,\n'),
+    "comma and space": ("x.csv", 'file,labels\na.png,"red, square"\nb.png,blue\nc.png,\n'),
+    "Excel": ("x.csv", "sep=;\r\nfile;labels\r\na.png;red,square\r\nb.png;blue\r\nc.png;\r\n"),
+    "semicolons": ("x.csv", "file;labels\na.png;red|square\nb.png;blue\nc.png;\n"),
+    "TSV": ("x.tsv", "Image Path\tTag\npictures/a.png\tred;square\npictures/b.png\tblue\npictures/c.png\t_none\n"),
+    "no header": ("x.csv", "a.png,red,square\nb.png,blue\nc.png\n"),
+    "backslashes": ("x.csv", "file,labels\npictures\\a.png,red|square\npictures\\b.png,blue\npictures\\c.png,\n"),
+    "lists of pandas": ("x.csv", "file,labels\na.png,\"['red', 'square']\"\nb.png,['blue']\nc.png,[]\n"),
+    "0 and 1": ("x.csv", "file,red,square,blue,width\na.png,1,1,0,9\nb.png,0,0,1,8\nc.png,0,0,0,7\n"),
+    "CelebA": ("x.csv", "image_id,red,square,blue\na.png,1,1,-1\nb.png,-1,-1,1\nc.png,-1,-1,-1\n"),
+    "Hugging Face": (
+        "metadata.jsonl",
+        '{"file_name": "a.png", "labels": ["red", "square"]}\n{"file_name": "b.png", "labels": ["blue"]}\n\n'
+        '{"file_name": "c.png", "labels": null}',
+    ),
+    "Label Studio JSON": (
+        "project.json",
+        json.dumps(
+            [
+                TASK | {"data": {"image": "/data/upload/1/0a1b2c3d-a.png"}},
+                {
+                    "data": {"image": "/data/local-files/?d=b.png"},
+                    "annotations": [{"result": [{"value": {"choices": ["blue"]}}]}],
+                },
+                {"data": {"image": "/data/upload/1/c.png"}, "annotations": []},
+            ]
+        ),
+    ),
+    "Label Studio JSON-MIN": (
+        "min.json",
+        json.dumps(
+            [
+                {"id": 1, "image": "/data/upload/a.png", "choice": {"choices": ["red", "square"]}},
+                {"id": 2, "image": "/data/upload/b.png", "choice": "blue"},
+                {"id": 3, "image": "c.png"},
+            ]
+        ),
+    ),
+    "Label Studio CSV": (
+        "ls.csv",
+        'image,id,choice,annotator\n/data/upload/1/a.png,1,"{""choices"":[""red"",""square""]}",9\n'
+        "/data/upload/1/b.png,2,blue,9\nc.png,3,,9\n",
+    ),
+    "CVAT": ("annotations.xml", CVAT),
+    "predictions": (
+        "predictions.csv",
+        "file,labels,blue,red,square\npictures/a.png,red-square,0.1,0.9,0.8\npictures/b.png,blue,0.9,0.1,0.2\n"
+        "pictures/c.png,,0.1,0.1,0.1\n",
+    ),
+    "labels by file": ("labels.json", '{"a.png": ["red", "square"], "b.png": "blue", "c.png": []}'),
+    "a row twice": ("x.csv", "file,labels\na.png,red|square\nb.png,blue\nc.png,\na.png,square|red\n"),
+}
+
+
+@pytest.mark.parametrize(("name", "text"), TEXTS.values(), ids=TEXTS)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "CRLF"])
+def test_a_table_is_read(folder, name, text, encoding):
+    if encoding == "CRLF":
+        text, encoding = text.replace("\r\n", "\n").replace("\n", "\r\n"), "utf-8"
+    if encoding == "utf-16-le" and name.endswith("xml"):
+        return
+    for extra in "de":
+        shutil.copy(folder / "pictures" / "a.png", folder / "pictures" / f"{extra}.png")
+    (folder / name).write_bytes(text.encode(encoding))
+    found = read(folder / name)
+    assert {name: found[name] for name in LABELS} == LABELS
+
+
+def test_parquet_is_read(folder):
+    import pandas as pd
+
+    table = folder / "x.parquet"
+    pd.DataFrame({"file": [*LABELS], "labels": [list(labels) for labels in LABELS.values()]}).to_parquet(table)
+    assert read(table) == LABELS
+    pd.DataFrame({"file": [*LABELS], "red": [1, 0, 0], "square": [True, False, False], "blue": [0, 1, 0]}).to_parquet(
+        table
+    )
+    assert read(table) == LABELS
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "'x.csv' has no rows"),
+        ("file,labels\n", "'x.csv' has no rows"),
+        ("file,labels\na.png,red,square\n", "row 2 of 'x.csv' has 3 cells, and the first row 2; put quotes around"),
+        (
+            "file,labels\na.png,red\n\nb.png,blue\na.png,blue\n",
+            "rows 2 and 5 of 'x.csv' give 'pictures/a.png' different",
+        ),
+        ("file,labels\n,red\n", "row 2 of 'x.csv' names no file"),
+        ("file,labels\nno.png,red\n", "no image that 'x.csv' lists, such as 'no.png', is beside 'x.csv'"),
+        (
+            "file,labels\nhttps://example.org/a.png,red\n",
+            "row 2 of 'x.csv' has the address 'https://example.org/a.png'",
+        ),
+        ("file,labels\na.png,red\nb.png,Red\n", "labels in 'x.csv' differ only in case"),
+        ("file,labels\na.png,\n", "the column 'labels' of 'x.csv' has no labels"),
+        ("what,labels\na.png,red\n", "'x.csv' has no column of files among 'what', 'labels'; call it 'file'"),
+        (
+            "file,width,height\na.png,4,5\n",
+            "'x.csv' has the columns 'file', 'width', 'height'; call that of the labels",
+        ),
+        (b"file,labels\na.png,gr\xfcn\n", "row 2 of 'x.csv' is not UTF-8; save the table as"),
+        ('file,labels\n"a.png,' + "x" * 200_000, "row 2 of 'x.csv' cannot be read: field larger"),
+    ],
+)
+def test_a_table_that_is_not_understood_gets_one_sentence(folder, capsys, monkeypatch, text, says):
+    monkeypatch.chdir(folder)
+    Path("x.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert main(["data", "describe", "x.csv"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"manasight: {says}"), said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("x.jsonl", '{"file": "a.png"', "row 1 of 'x.jsonl' is not JSON"),
+        ("x.jsonl", "[]", "row 1 of 'x.jsonl' is not an object"),
+        ("x.json", "3", "'x.json' is not a list of images with labels"),
+        ("x.xml", "<a/>", "'x.xml' lists no images"),
+        ("x.xml", "<a", "'x.xml' is not XML"),
+        ("x.parquet", "PAR", "'x.parquet' cannot be read as Parquet"),
+        ("x.txt", "a.png", "'x.txt' is neither a folder nor a table"),
+    ],
+)
+def test_other_files_that_are_not_understood(folder, capsys, monkeypatch, name, text, says):
+    monkeypatch.chdir(folder)
+    Path(name).write_text(text)
+    assert main(["data", "describe", name]) == 2
+    assert capsys.readouterr().err.startswith(f"manasight: {says}")
+
+
+def test_missing_files_are_named_by_row_and_can_be_left_out(folder):
+    table = folder / "x.csv"
+    table.write_text("file,labels\na.png,red\ngone.png,blue\nb.png,blue\n")
+    with pytest.raises(UserError, match=r"1 images of .* are missing; row 3 of 'x.csv': there is no such file: .*gone"):
+        LabeledImages(table)
+    assert len(LabeledImages(table, drop_unreadable=True)) == 2
+
+
+def test_the_separator_can_be_given(folder):
+    (folder / "x.csv").write_text("file,labels\na.png,light blue_red\nb.png,light blue\n")
+    assert read(folder / "x.csv")["a.png"] == ("light blue_red",)
+    assert read(folder / "x.csv", Format("_"))["a.png"] == ("light blue", "red")
+
+
+def test_the_folder_of_the_images_can_be_given(folder, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    table = tmp_path / "elsewhere" / "x.csv"
+    table.write_text("file,labels\na,red\nb,blue\n")
+    with pytest.raises(UserError, match="name their folder with --images"):
+        read(table)
+    assert len(read(table, Format(images=str(folder / "pictures")))) == 2
+
+
+@pytest.fixture
+def labeled(make_images: Callable[..., Path]) -> Path:
+    """A table of 5 × 12 images in one folder, with their labels."""
+    root = make_images("data", dict.fromkeys(SETS, 12))
+    with (root / "labels.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "labels"])
+        for path in sorted(root.rglob("*.png")):
+            name = path.parent.name
+            writer.writerow([path.relative_to(root), "" if name == "_none" else name.replace("-", ", ")])
+    return root / "labels.csv"
+
+
+def test_a_table_is_split_without_copying_an_image(labeled, capsys, tmp_path):
+    out = tmp_path / "else" / "where"
+    assert main(["data", "split", str(labeled), str(out)]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["test.jsonl", "train.jsonl", "val.jsonl"]
+    data = MultiLabelDataModule(out, input_size=(48, 36), workers=0)
+    data.setup("fit")
+    assert data.classes == ["blue", "red", "square"]
+    assert sum(len(data.dataset(split)) for split in ("train", "val", "test")) == 60
+    assert main(["data", "describe", str(out), "--check"]) == 0
+    assert "all 60 images are readable" in capsys.readouterr().out
+    assert main(["data", "split", str(labeled), str(tmp_path / "copies"), "--mode", "copy"]) == 2
+    assert "the images of a table stay where they are" in capsys.readouterr().err
+
+
+def test_a_folder_can_be_split_into_tables_too(labeled, tmp_path):
+    folder = labeled.parent
+    assert main(["data", "split", str(folder), str(tmp_path / "copied")]) == 0
+    assert main(["data", "split", str(folder), str(tmp_path / "tables"), "--mode", "table"]) == 0
+    for split, part in find_splits(tmp_path / "tables").items():
+        copied = read_samples(tmp_path / "copied" / split)
+        rows = read_samples(part)
+        names = [(sample.labels, sample.path.name) for sample in copied.images]
+        assert sorted(names) == sorted((sample.labels, sample.path.name) for sample in rows.images)
+
+
+def test_a_column_can_name_the_splits(labeled, capsys):
+    rows = labeled.read_text().splitlines()
+    parts = ["train", "Train", "valid", "test"]
+    lines = [f"{row},{parts[number % 4]}" for number, row in enumerate(rows[1:])]
+    labeled.write_text("\n".join([f"{rows[0]},split", *lines]))
+    data = MultiLabelDataModule(labeled, input_size=(48, 36), workers=0)
+    data.setup("fit")
+    assert [len(data.dataset(split)) for split in ("train", "val", "test")] == [30, 15, 15]
+    assert main(["data", "describe", str(labeled)]) == 0
+    assert "30" in capsys.readouterr().out
+
+
+def test_a_table_without_splits_gets_the_command_that_makes_them(labeled, capsys):
+    assert main(["fit", "--data.root", str(labeled), "--model.weights", "none"]) == 2
+    said = capsys.readouterr().err
+    assert f"'{labeled}' is not split into train, val, test; make it with `manasight data split {labeled}" in said
+
+
+def test_hugging_faces_folders_are_splits(make_images):
+    for split in ("train", "validation", "test"):
+        root = make_images("hub", {split: 2})
+        lines = [json.dumps({"file_name": f"{n:03}.png", "labels": [label]}) for n, label in enumerate(("red", "blue"))]
+        (root / split / "metadata.jsonl").write_text("\n".join(lines))
+    data = MultiLabelDataModule(root, input_size=(48, 36), workers=0)
+    data.setup("fit")
+    assert data.classes == ["blue", "red"]
+
+
+def test_a_split_without_a_label_and_one_with_a_label_of_its_own_are_refused(labeled, capsys):
+    head, *rows = labeled.read_text().splitlines()
+    negative = [f"{row},{'test' if row.endswith(',') else 'train'}" for row in rows]
+    labeled.write_text("\n".join([f"{head},split", *negative]))
+    with pytest.raises(UserError, match="has no val split"):
+        MultiLabelDataModule(labeled, workers=0).setup("fit")
+    out = labeled.parent / "new.csv"
+    parts = ["train" if "square" not in row else "test" for row in rows]
+    out.write_text("\n".join([f"{head},split", *(f"{row},{part}" for row, part in zip(rows, parts, strict=True))]))
+    with pytest.raises(UserError, match="has 'square', which training lacks"):
+        LabeledImages(out / "test", classes=["blue", "red"])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("home")
+def test_predictions_train_again(labeled, tmp_path, capsys):
+    fit = ["--data.input_size=[48,36]", "--data.workers=0", "--model.weights=none", "--trainer.max_epochs=1"]
+    assert main(["data", "split", str(labeled), "splits"]) == 0
+    assert main(["fit", "--data.root=splits", *fit]) == 0
+    assert main(["evaluate"]) == 0
+    assert main(["export"]) == 0
+    model = max(tmp_path.rglob("model.onnx"), key=lambda path: path.stat().st_mtime)
+    assert main(["predict", str(labeled.parent), "--model", str(model), "--out", "predictions.csv"]) == 0
+    with Path("predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    truth = {str(sample.path): "-".join(sample.labels) for sample in read_samples(labeled).images}
+    with Path("predictions.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(row | {"labels": truth[row["file"]]} for row in rows)
+    assert read(Path("predictions.csv")).keys() == read(labeled).keys()
+    assert main(["data", "split", "predictions.csv", "again"]) == 0
+    assert main(["fit", "--data.root=again", *fit]) == 0
