@@ -7,7 +7,7 @@ from contract.images import MAX_BYTES, ImageError
 
 __all__ = ["EXTENSIONS", "MAX_BYTES", "ImageError", "overlay"]
 
-EXTENSIONS = ("jpg", "jpeg", "png", "webp", "avif", "gif", "bmp", "tif", "tiff", "ppm", "pgm")
+EXTENSIONS = ("jpg", "jpeg", "png", "jfif", "webp", "avif", "heic", "heif", "gif", "bmp", "tif", "tiff", "ppm", "pgm")
 
 # From violet over orange to yellow: lightness rises with the value, so that it reads without color too.
 _STOPS = [0.0, 0.35, 0.7, 1.0]

@@ -2,7 +2,7 @@
 
 import re
 
-SUPPORTED = "JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF or PPM"
+SUPPORTED = "JPEG, PNG, WebP, AVIF, HEIC, GIF, BMP, TIFF or PPM"
 
 _IMAGES = {
     b"\x00\x00\x00\x0cJXL ": "JPEG XL",
@@ -39,12 +39,10 @@ _OTHERS = {
     b"\x1f\x8b": "a gzip archive",
     b"version https://git-lfs": "a Git LFS pointer; fetch the file itself with `git lfs pull`",
 }
-_HEIC = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
-
 
 # What the decoders of `contract/images.py` read. BMP and PPM have short signatures: more of their header is compared.
 _SUPPORTED = re.compile(
-    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|II\*\0|MM\0\*|II\+\0|MM\0\+|RIFF....WEBP|....ftypavi[fs]"
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|II\*\0|MM\0\*|II\+\0|MM\0\+|RIFF....WEBP|....ftyp(?:avi[fs]|he[iv][cxms]|m[is]f1)"
     rb"|BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0|P[1-6]\s+(?:#|\d+\s+\d)",
     re.DOTALL,
 )
@@ -60,6 +58,8 @@ def describe(start: bytes) -> str:
     if name := unsupported_image(start):
         return f"Unsupported image format {name}. Use {SUPPORTED}."
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start[4:8] == b"ftyp" and is_image(start):
+        return "The image is damaged or incomplete."
     if start[4:8] == b"ftyp":
         other = "an MP4 or QuickTime video"
     elif start[:4] == b"RIFF" and start[8:12] == b"AVI ":
@@ -79,7 +79,7 @@ def unsupported_image(start: bytes) -> str:
     """The name of an image format that is not read here; empty for anything else."""
     if start[4:8] == b"ftyp":
         brand = start[8:12]
-        return "HEIC" if brand in _HEIC else "Canon CR3" if brand == b"crx " else "JPEG XL" if brand == b"jxl " else ""
+        return "Canon CR3" if brand == b"crx " else "JPEG XL" if brand == b"jxl " else ""
     if b"<svg" in start.lower():
         return "SVG"
     return next((name for magic, name in _IMAGES.items() if start.startswith(magic)), "")

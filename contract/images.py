@@ -17,12 +17,14 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
+import contract.heif  # noqa: F401 - registers the format
+from contract.color import to_srgb
 from contract.formats import describe
 from contract.metadata import LYING, turn
 
 # Only these are opened, whatever a file is called: Pillow also reads formats that start other programs (EPS), decode
 # very slowly, or decode before their size is known (ICO). An MPO is opened as JPEG.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "MANASIGHT-TIFF", "MANASIGHT-AVIF", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "MANASIGHT-TIFF", "MANASIGHT-AVIF", "MANASIGHT-HEIF", "PPM")
 
 # One file.
 MAX_BYTES = 32 * 1024**2
@@ -106,7 +108,8 @@ def decode(
         raise ImageError(describe(data[:1024])) from error
     except Exception as error:
         # Pillow's decoders raise anything for damaged bytes: OSError, ValueError, struct.error, OverflowError, …
-        if str(error) == "decoder error -9":  # libtiff could not get its memory
+        # What libtiff and libheif say if they do not get their memory.
+        if str(error) == "decoder error -9" or "emory alloc" in str(error):
             raise MemoryError from error
         raise ImageError("The image is damaged or incomplete.") from error
 
@@ -130,16 +133,21 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any mode of Pillow to RGB: 16-bit and floating point scaled to 8 bit, transparency over white."""
+    """Convert any mode of Pillow to sRGB: 16-bit and floating point scaled to 8 bit, transparency over white."""
     if needs_numpy(image):
         return _to_8_bits(image)
-    if image.has_transparency_data:
-        result = Image.new("RGB", image.size, "white")
-        for box in _strips(image.size):
-            part = image.crop(box).convert("RGBA")
-            result.paste(part, box, mask=part.getchannel("A"))
-        return result
-    return image if image.mode == "RGB" else image.convert("RGB")
+    profile = image.info.get("icc_profile")
+    clear = image.has_transparency_data
+    if image.mode == "RGB" and not clear and not profile:
+        return image
+    mode = "RGBA" if clear else image.mode if image.mode in ("L", "CMYK") and profile else "RGB"
+    if not profile and not clear:
+        return image.convert(mode)
+    result = Image.new("RGB", image.size, "white")
+    for box in _strips(image.size):
+        part = to_srgb(image.crop(box).convert(mode), profile)
+        result.paste(part if part.mode == "RGBA" else part.convert("RGB"), box, part if clear else None)
+    return result
 
 
 def needs_numpy(image: Image.Image) -> bool:
@@ -211,7 +219,7 @@ def _check(image: Image.Image, limits: Limits, at_least: int) -> None:
 
 
 # Measured peaks; the others hold it twice at 4 bytes.
-_BYTES_PER_PIXEL = {"WEBP": 20, "AVIF": 20}
+_BYTES_PER_PIXEL = {"WEBP": 20, "AVIF": 20, "HEIF": 10}
 
 
 def _jpeg_memory(image: Image.Image, at_least: int) -> int:

@@ -1,5 +1,6 @@
 """Makes image files that cost a decoder seconds to hours, or gigabytes; each is small and within every stated limit."""
 
+import base64
 import io
 import random
 import struct
@@ -108,6 +109,40 @@ def avif_that_lies(side: int) -> bytes:
     return data[:at] + struct.pack(">II", 64, 64) + data[at + 8 :]
 
 
+# Nothing here writes HEIC. 3000 × 3000 white pixels; 64 × 48, the upper half red and the lower blue; and 48 × 64, the
+# same turned to the right by the container, with an EXIF orientation that was true before.
+HEIC_WHITE, HEIC_HALVES, HEIC_TURNED = (
+    zlib.decompress(base64.b85decode(text))
+    for text in (
+        b"c-muNV30{GsVvAy%}izhg51nBLl8SRGck>UfiXNcwIq=N0u(b+a*CjAhJwuG5(YG&l$nzcHpIn&fe{FSfUz1vGca)00tw~J%)B%(7bGeQ<fJ"
+        b"k|c^PHNh9D+iL1sxVT*>v!f}#Q-y(6<AIUh(@0+l&4GJ}LBfE8`|!0_kqj~@&S{LBeJ9TE<VJdFSUgA_1>R4{|kmR(E^i9ksmCq_mznFWmH3"
+        b"QX@J^Oj7S_3VM-f&&c<3_J}WnU*A=26h+5gGC#X9Dw!+C+FuB<t67-0EKxO*nnynL^6vDQX!t>-T}c30tJ~BnII8n4h{|=C7xN33kyGBkgzl"
+        b"|F|z=}qBS=q5g2@&l^TreSq0+qOU~PDJj`RT@ArEY^m^Sc7;5;-$m?l-J^6!w>mi2^oD%~Ypk5#bF<xHO_)AW8X9Wp*7=$KF7JK@E6dlY!J?"
+        b"*4v03z!JBx?~aAXN+FV-j`nc#x<;_W_9-${k45@V<dG4UBh5Q_sANH1%vUq^ajRL7IBL8KkL~ATd?QPasXbwgPGDZ4yXRZ%?B6Q6wgybQ0B<"
+        b"93V~o3KG-j6cW|1CsF+y64k#ZQ9Y^o@hyq!Uy`PtQJ6I4+@vWtr>XKlnkv^ERXzli(-9qM002ANne+",
+        b"c-muNV30{GsVvAy%}izhg51nBLl8SRGck>Ufw49>wIq=N0u(b+a*CjAhJwuG5(YG&l$nzcHpIn&fe{FSfN>#&27+xstelydmj>p6L`8v|R3<"
+        b"1dqb%7F#N;c;EXjo{`I}i#Q~;#!W)>vp1L-oLGG|6+kkACMBDoI?fBydX!N9=JoB-4z;lRkl`2Rmh0W(MiGYHA;Vsc0XN@_VVGNQ>WP-tYG_"
+        b"Ug&9ojW)(3>1Ju%pih6F$t)g&4uw`@qtdDCBn)1IYoKNITb)rUIw-XppZyraX~87XAV%Tk(`rQ0A+(5Zvdr1fa(AL{~tg!5DOG!R%C(%nK?K"
+        b"(fRsdLK`tzif#Js5$i&Rr0%Y&YO-Td=@+J+&^=uYV-?!aAk@EllPnNp&@0!2VUGtAk?OnC+j^_QkpWpxg3Olm<n!((VQ~bvYt2giTm?|rDq4"
+        b"eIP6F)*WE!-pgsetEVZ4Tp!LNk5KvX-MM8@9jSzeCjjiQtutle<n$TYuBjbj5}A%iC_vecLMMS=6#meVN+nj2R1Ne3IHeHTQ^2;0L{L6Eoh="
+        b"h>Y&vYB(!Be#-7?_k+Gklse^3W^?)Ty1mBzXo$9LOnZOo_g4>?v!V(BG!m=a",
+        b"c-muNV30{GsVvAy%}izhg51nBLl8SRGck>Uf$>CcYDppk1Sn>t<P<^K3<a6VB@Af5Br_);Y>0~k0}}%yh{gB@LIc4zpcoJ^ErN@v0I@}8W?m"
+        b"YY2a**9a#F#{fNC<zk_{P<1Q|g}Tq`oc%J~X1OL7^YDjC@`3yKPW>}Qz;$@xIK45-(ckr^a30jx;w1H+%cKYlPU@G~a>bx1fc@-Y7Y4^qGkQ"
+        b"o#&Da=Vxu5`mIhPK=CbG7A(MS*N{vvTWxLjtm0@pb#^NU{Fi~Dra+HJXn076KIKWa(+%xUUE(aP?VQ}tpO+`l384k3iYl76l)~sBo;u~pr9~"
+        b"-(%?Y&|Ns97XkZ8wWL9K?1erNFIDiyqW>J0#&^-*2nFYD9NMU4PWNTz%W^HK$a-=egQq!Oke90-r$>3-Jnf)j?B@q-~n=}~Lvspxa-**2*%K"
+        b"!gAS?b!qYyMJq%|AA^ch$Z-n)mB|e*ga~?8xqG26IDB@gFO!-n`Res;tn3(tD3i{0P~!aF6h(0-lStIgBR?&GaqHT8^e{*#3V14pILnf>$z5"
+        b"?m9JX{Y_8P6&KPkZ@V@3ZL6GTQOiE{WooB0W-OTTNoxDl+#@o9AN0OW%y>T|GP-}O;jHxdDZ8iL5Beri>XbW~&E?PQ_8Rx2A=<Vv?ft3WUp-"
+        b"*XiUNfc8zk0!eHpZXJPrm%Mj=qdfC3-lSpY&;xFY",
+    )
+)
+
+
+def heic_that_lies(side: int) -> bytes:
+    """Holds a frame of 3000 × 3000 pixels and claims others."""
+    at = HEIC_WHITE.index(b"ispe") + 8
+    return HEIC_WHITE[:at] + struct.pack(">II", side, side) + HEIC_WHITE[at + 8 :]
+
+
 def webp_that_lies(side: int) -> bytes:
     """A frame of 8 × 8 pixels on a canvas of many more."""
     data = encoded(
@@ -168,6 +203,8 @@ HOSTILE = {
     "wide fax": lambda: tiff_of_broken_fax(1728, 18_000, 4_000_000),
     "TIFF directories": lambda: tiff_of_many_directories(30_000),
     "AVIF lie": lambda: avif_that_lies(3000),
+    "HEIC lie": lambda: heic_that_lies(64),
+    "HEIC giant": lambda: heic_that_lies(60_000),
     "WebP lie": lambda: webp_that_lies(16_383),
     "GIF lie": lambda: gif_that_lies(65_535),
     "PNG texts": lambda: png_with_texts(300, 10_000_000),

@@ -9,6 +9,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from hostile_files import HEIC_TURNED
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -31,6 +32,7 @@ KINDS = (
     "BMP",
     "TIFF",
     "AVIF",
+    "HEIC",
     "PPM",
     "progressive",
     "animation",
@@ -55,6 +57,8 @@ def sample(kind: str) -> bytes:
             image.save(buffer, "GIF", save_all=True, append_images=[image.rotate(90), image.rotate(180)])
         case "cmyk":
             image.convert("CMYK").save(buffer, "TIFF", compression="tiff_lzw")
+        case "HEIC":
+            return HEIC_TURNED
         case "16 bit":
             Image.fromarray(noise[..., 0].astype(np.uint16) * 257).save(buffer, "PNG")
         case _:
@@ -106,7 +110,7 @@ def decodes_or_explains(data: bytes) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_samples_themselves_are_read(kind: str) -> None:
-    assert decode(sample(kind)).size == (32, 48)
+    assert decode(sample(kind)).size == ((48, 64) if kind == "HEIC" else (32, 48))
 
 
 @thorough

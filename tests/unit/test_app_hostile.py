@@ -53,8 +53,9 @@ def memory(process: psutil.Process) -> int:
         [jpeg_with_split_exif(5_000_000)] * 2,
         [HOSTILE["fax"]()],
         [HOSTILE["PNG bomb"]()] * 8,
+        [HOSTILE["HEIC lie"](), HOSTILE["HEIC giant"]()] * 4,
     ],
-    ids=["32 of many scans", "split EXIF", "fax", "8 PNG bombs"],
+    ids=["32 of many scans", "split EXIF", "fax", "8 PNG bombs", "8 HEIC lies"],
 )
 def test_one_hostile_request_costs_little_and_holds_up_nobody(app: tuple, files: list[bytes]) -> None:
     url, process = app

@@ -126,7 +126,7 @@ def test_several_pictures_are_predicted_and_a_bad_one_is_named(app: str) -> None
     assert (other["name"], other["labels"]) == ("b.png", ["blue"])
     assert bad == {
         "name": "bad.png",
-        "error": "Unsupported image format. Use JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF or PPM.",
+        "error": "Unsupported image format. Use JPEG, PNG, WebP, AVIF, HEIC, GIF, BMP, TIFF or PPM.",
     }
 
 

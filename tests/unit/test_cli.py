@@ -100,7 +100,7 @@ def test_missing_data_is_named(capsys, tmp_path):
         ("data describe caf\udce9", r"'caf\xe9' is not UTF-8; rename it"),
         ("fit --data.root caf\udce9", r"'caf\xe9' is not UTF-8; rename it"),
         ("data demo x --cout 20", "did you mean '--count'? See `manasight data demo --help`"),
-        ("data split x y --mode move", "--mode takes one of 'copy', 'link', not 'move'"),
+        ("data split x y --mode move", "--mode takes one of 'auto', 'copy', 'link', 'table', not 'move'"),
         ("data split x x/y", "would become part of itself"),
         ("data split x y --separator=", "the separator is empty"),
         ("data demo /proc/x --count 54", "'/proc/x' cannot be made"),

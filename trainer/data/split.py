@@ -31,7 +31,7 @@ def split(
     nested: bool = False,
     follow_links: bool = False,
     images: str = "",
-    mode: Literal["copy", "link", "table"] | None = None,
+    mode: Literal["auto", "copy", "link", "table"] = "auto",
     near_duplicate_bits: int = ALIKE_BITS,
     drop_unreadable: bool = False,
 ) -> None:
@@ -63,7 +63,8 @@ def split(
     if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(root)):
         raise UserError(f"'{out}' is inside '{root}', which would become part of itself; name a folder beside it")
     is_table = root.is_file()
-    mode = mode or ("table" if is_table else "copy")
+    if mode == "auto":
+        mode = "table" if is_table else "copy"
     if is_table and mode != "table":
         raise UserError(f"the images of a table stay where they are; leave out --mode {mode}")
     given = find_splits(root)
