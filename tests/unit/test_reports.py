@@ -12,7 +12,7 @@ from torchmetrics.classification import BinaryCalibrationError
 from trainer.model.metrics import at_threshold, calibration_error, fit_temperature, precision_recall, reliability
 from trainer.model.network import MultiLabelNetwork
 from trainer.model.onnx_file import Metadata, OnnxClassifier, build
-from trainer.report.evaluation import worst_mistakes
+from trainer.report.evaluation import extremes, worst_mistakes
 from trainer.report.figures import save_confusion_matrices, save_precision_recall, save_predictions, save_reliability
 from trainer.report.html import Section, save_page
 
@@ -77,6 +77,13 @@ def test_curves_pass_through_the_threshold(too_sure):
     curve = np.stack(precision_recall(probabilities, targets[:, 0]), 1)
     assert np.abs(curve - point).sum(1).min() < 1e-5
     assert at_threshold(probabilities, targets[:, 0], torch.tensor(2.0)) == (0, 0)
+
+
+def test_of_many_classes_the_worst_and_the_best_are_drawn():
+    scores = np.array([0.9, 0.1, np.nan, 0.5, 1.0, 0.3])
+
+    assert extremes(scores, 6) == [0, 1, 2, 3, 4, 5]
+    assert extremes(scores, 4) == [2, 1, 0, 4]
 
 
 def test_the_worst_mistake_is_first_and_right_answers_are_none():

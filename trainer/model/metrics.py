@@ -98,9 +98,11 @@ def tune_thresholds(probabilities: Tensor, targets: Tensor) -> Tensor:
         edges = torch.cat([torch.tensor([0.0, 0.5]), column, torch.tensor([1.0])]).double().unique()
         # F1 is constant between neighbouring probabilities: their midpoints and 0.5 stand for every threshold.
         candidates = torch.cat([(edges[1:] + edges[:-1]) / 2, torch.tensor([0.5])]).clamp(0.05, 0.95)
-        decided = column[None] >= candidates[:, None]
-        hits = (decided & truth).sum(1)
-        f1 = 2 * hits / (decided.sum(1) + truth.sum()).clamp(min=1)
+        ranked, order = column.sort()
+        below = torch.searchsorted(ranked, candidates)  # how many images get too little for each candidate
+        missed = torch.cat([torch.zeros(1, dtype=torch.long), truth[order].cumsum(0)])[below]
+        hits, decided = truth.sum() - missed, len(column) - below
+        f1 = 2 * hits / (decided + truth.sum()).clamp(min=1)
         winners = candidates[f1 >= f1.max() - 1e-9]
         best.append(winners[(winners - 0.5).abs().argmin()])
     return torch.stack(best).float()

@@ -28,6 +28,7 @@ from trainer.tracking.mlflow import connect
 from trainer.tracking.runs import TrainedRun
 
 MAX_SHOWN = 24  # images of predictions, and of mistakes
+MAX_CLASSES = 40  # in figures with a picture for each class
 
 
 def evaluation_of(trained: TrainedRun) -> dict[str, Any]:
@@ -68,13 +69,15 @@ def report(trained: TrainedRun) -> None:
     folder = trained.report
     folder.mkdir(exist_ok=True)
     table.round(4).to_csv(folder / "per_class.csv")
-    curves = {label: precision_recall(test[:, k], test_targets[:, k]) for k, label in enumerate(classes)}
-    chosen = [at_threshold(test[:, k], test_targets[:, k], thresholds[k]) for k in range(len(classes))]
+    drawn = extremes(table["f1_at_threshold"].to_numpy(), MAX_CLASSES)
+    names = [classes[k] for k in drawn]
+    curves = {classes[k]: precision_recall(test[:, k], test_targets[:, k]) for k in drawn}
+    chosen = [at_threshold(test[:, k], test_targets[:, k], thresholds[k]) for k in drawn]
     figures.save_precision_recall(curves, chosen, folder / "precision_recall.png")
     before, after = reliability(test_logits.sigmoid(), test_targets), reliability(test, test_targets)
     figures.save_reliability({"before": before, f"after, T = {temperature:.2f}": after}, folder / "reliability.png")
     matrices = confusion_matrices(test, test_targets, thresholds)
-    figures.save_confusion_matrices(matrices.numpy(), classes, folder / "confusion_matrices.png")
+    figures.save_confusion_matrices(matrices.numpy()[drawn], names, folder / "confusion_matrices.png")
     worst = worst_mistakes(test, test_targets, thresholds, MAX_SHOWN)
     for name, shown in (("predictions", spread(len(test), MAX_SHOWN)), ("worst", worst)):
         (folder / f"{name}.png").unlink(missing_ok=True)
@@ -112,6 +115,9 @@ def report(trained: TrainedRun) -> None:
 
 def _page(trained: TrainedRun, measured: dict[str, dict[str, float]], table: pd.DataFrame, mistakes: bool) -> None:
     folder = trained.report
+    some = f" The {MAX_CLASSES // 2} classes with the lowest and the highest F1; the table has all." * (
+        len(table) > MAX_CLASSES
+    )
     sections = [
         Section("Figures", "Macro averages at a threshold of 0.5.", pd.DataFrame(measured).T),
         Section(
@@ -121,7 +127,10 @@ def _page(trained: TrainedRun, measured: dict[str, dict[str, float]], table: pd.
             table,
         ),
         Section(
-            "Precision and recall", "The dot is the label's own threshold.", None, [folder / "precision_recall.png"]
+            "Precision and recall",
+            f"The dot is the label's own threshold.{some}",
+            None,
+            [folder / "precision_recall.png"],
         ),
         Section(
             "Calibration",
@@ -130,7 +139,7 @@ def _page(trained: TrainedRun, measured: dict[str, dict[str, float]], table: pd.
             None,
             [folder / "reliability.png"],
         ),
-        Section("Confusion matrices", "At each label's threshold.", None, [folder / "confusion_matrices.png"]),
+        Section("Confusion matrices", f"At each label's threshold.{some}", None, [folder / "confusion_matrices.png"]),
         Section(
             "Worst mistakes",
             "Wrong labels and missing ones, the worst first." if mistakes else "There are none.",
@@ -175,6 +184,17 @@ def worst_mistakes(probabilities: Tensor, targets: Tensor, thresholds: Tensor, m
     loss = nn.functional.binary_cross_entropy(probabilities, targets, reduction="none").sum(1)
     ranked = loss.masked_fill(~wrong, -1).argsort(descending=True, stable=True)
     return ranked[: min(most, int(wrong.sum()))].tolist()
+
+
+def extremes(scores: np.ndarray, most: int) -> list[int]:
+    """The places of the lowest and the highest of scores `[C]`, half each, from low to high; of all if they are few.
+
+    A class without a score, NaN, comes first: what could not be measured is looked at first.
+    """
+    if len(scores) <= most:
+        return list(range(len(scores)))
+    ranked = np.argsort(np.nan_to_num(scores, nan=-1.0), kind="stable").tolist()
+    return ranked[: most // 2] + ranked[len(ranked) - most // 2 :]
 
 
 def spread(total: int, most: int) -> list[int]:

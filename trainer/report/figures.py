@@ -89,9 +89,12 @@ def save_precision_recall(
     columns = min(5, len(curves))
     rows = -(-len(curves) // columns)
     figure = Figure(figsize=(2.3 * columns, 2.3 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    # All axes get the same limits below; sharing them would take a time that grows with the square of their number.
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes[len(curves) :]:
         axis.axis("off")
+    for axis in axes:
+        axis.label_outer()
     for axis, (label, (precision, recall)), point in zip(axes, curves.items(), chosen, strict=False):
         axis.step(recall, precision, where="post", color="#3b6fd4")
         axis.plot(point[1], point[0], "o", color="#cf222e", clip_on=False)
