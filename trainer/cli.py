@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data mtgpics": ("cards.mtgpics:mtgpics", "fetch the card images of a set from mtgpics.com"),
     "data split": ("trainer.data.split:split", "split a folder of labeled images into train, val and test"),
     "data describe": ("trainer.commands.describe:describe", "count and check the images of a dataset"),
+    "data suspects": ("trainer.commands.suspects:suspects", "list the labels that are probably wrong"),
     "train": ("trainer.commands.train:main", "fit, evaluate, export and promote in one resumable command"),
     "fit": ("trainer.commands.fit:main", "train a classifier, tracked in MLflow"),
     "experiments": (

@@ -50,10 +50,12 @@ def test_every_bar_is_one_that_a_log_can_show() -> None:
     assert found == ["trainer/progress.py"]
 
 
-@pytest.mark.parametrize("module", ["split", "describe", "samples", "staging", "s3"])
+@pytest.mark.parametrize(
+    "module", ["data.split", "data.describe", "data.samples", "data.staging", "data.s3", "commands.suspects"]
+)
 def test_commands_that_handle_files_start_without_pytorch(module: str) -> None:
     """So that a mistake in their arguments is answered at once."""
-    code = f"import sys, trainer.data.{module}; raise SystemExit('torch' in sys.modules)"
+    code = f"import sys, trainer.{module}; raise SystemExit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=120, check=False).returncode == 0
 
 
