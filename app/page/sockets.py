@@ -1,19 +1,23 @@
 """Limits on the page's WebSockets: messages a second, CPU time to read them, and bytes that wait on either side."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, ClassVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.budgets import Budget, Budgets, Parsing
+from app.budgets import CLIENT_RATE, CLIENT_SECONDS, Budget, Budgets, Parsing
 from app.limits import MB, REQUESTS_BYTES
 from app.network import client_of
+from app.page.messages import FIELD_BYTES, MAX_PAGE_KEPT, Kept
 
 # A visitor's clicks, and what open pages ask by themselves every few seconds. Each message draws the page again.
 MESSAGES_PER_SECOND, MESSAGES_AT_ONCE = 10.0, 50.0
 CLIENT_MESSAGES_PER_SECOND, CLIENT_MESSAGES_AT_ONCE = 60.0, 600.0
+# CPU time to look at a byte of a message that is made to take long. It is set aside before, and given back after.
+LOOK_SECONDS_PER_BYTE = 0.75e-6
 # Bytes that are taken apart between two looks at the clock: a flood of tiny frames takes milliseconds for them.
 SLICE = 8 * 1024
 # A message is a few kilobytes. Larger ones share this, all pages together, until they have arrived.
@@ -21,34 +25,63 @@ SMALL_MESSAGE = 64 * 1024
 MAX_ARRIVING = min(32 * MB, REQUESTS_BYTES // 2)
 # Bytes that wait for a client to read them.
 MAX_UNREAD = 16 * MB
-POLICY_VIOLATION = 1008  # RFC 6455, section 7.4.1
+# RFC 6455, section 7.4.1, and the registry of codes that it began.
+POLICY_VIOLATION, TRY_AGAIN_LATER = 1008, 1013
 
 
 class LimitMessages:
-    """ASGI middleware that closes a WebSocket whose messages come faster than a person and the page send them."""
+    """ASGI middleware that closes a WebSocket whose messages come faster than a person and the page send them.
+
+    And one whose message would have too much kept.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         """`app` gets the messages."""
         self.app = app
         self.clients = Budgets(CLIENT_MESSAGES_PER_SECOND, CLIENT_MESSAGES_AT_ONCE)
+        self.looks = Budgets(CLIENT_RATE, CLIENT_SECONDS)
+        self.kept = Kept()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass everything on but what is too much."""
         if scope["type"] != "websocket":
             await self.app(scope, receive, send)
             return
-        own = Budget(MESSAGES_PER_SECOND, MESSAGES_AT_ONCE)
+        own, page = Budget(MESSAGES_PER_SECOND, MESSAGES_AT_ONCE), object()
         client = client_of(scope["client"][0]) if scope.get("client") else ""
 
         async def limited() -> Message:
             message = await receive()
-            if message["type"] == "websocket.receive" and not (own.spend() and self.clients.of(client).spend()):
-                with suppress(Exception):  # it may be closed already
-                    await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": "too many messages"})
-                return {"type": "websocket.disconnect", "code": POLICY_VIOLATION}
-            return message
+            if message["type"] != "websocket.receive":
+                return message
+            data = message.get("bytes") or b""
+            if not (own.spend() and self.clients.of(client).spend()):
+                code, reason = POLICY_VIOLATION, "too many messages"
+            elif not self._take(client, page, data):
+                code, reason = TRY_AGAIN_LATER, "the page's state is too large"
+            else:
+                return message
+            with suppress(Exception):  # it may be closed already
+                await send({"type": "websocket.close", "code": code, "reason": reason})
+            return {"type": "websocket.disconnect", "code": code}
 
-        await self.app(scope, limited, send)
+        try:
+            await self.app(scope, limited, send)
+        finally:
+            self.kept.close(client, page)
+
+    def _take(self, client: str, page: object, data: bytes) -> bool:
+        """Count what is kept of a message, within the CPU time of its client."""
+        budget, seconds = self.looks.of(client), 0.0
+        if len(data) > SLICE:
+            seconds = LOOK_SECONDS_PER_BYTE * min(len(data), 2 * MAX_PAGE_KEPT // FIELD_BYTES)
+        if not budget.spend(seconds):
+            return False
+        started = time.thread_time()
+        fits = self.kept.take(client, page, data)
+        if seconds:
+            budget.spend(time.thread_time() - started - seconds)
+        return fits
 
 
 class PageSocket:

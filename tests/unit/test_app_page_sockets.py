@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from app.budgets import Budget, Budgets
+from app.page.messages import MAX_KEPT, Kept, parsed_size
 
 pytestmark = pytest.mark.slow
 MB = 1024**2
@@ -100,6 +101,47 @@ def test_a_flood_of_messages_ends_its_connection(app: tuple[str, psutil.Process]
 
     with pytest.raises(ConnectionClosed):
         flood()
+
+
+def test_messages_of_many_fields_are_not_kept(app: tuple[str, psutil.Process]) -> None:
+    url, process = app
+    message = BackMsg()
+    message.rerun_script.query_string = ""
+    for number in range(200_000):
+        message.rerun_script.widget_states.widgets.add(id=str(number), trigger_value=True)
+    data, before, spent = message.SerializeToString(), process.memory_info().rss, seconds(process)
+    for _ in range(8):
+        page = open_page(url)
+        page.send(data)
+        with pytest.raises(ConnectionClosed, match="state is too large"):
+            list(page)
+
+    assert process.memory_info().rss - before < 100 * MB
+    assert seconds(process) - spent < 8
+    assert requests.get(f"{url}/ready", timeout=60).ok
+
+
+def test_the_state_of_pages_is_counted_by_its_fields_and_until_it_is_dropped() -> None:
+    def uploads(count: int) -> bytes:
+        message = BackMsg()
+        state = message.rerun_script.widget_states.widgets.add(id="files").file_uploader_state_value
+        for number in range(count):
+            info = state.uploaded_file_info.add(file_id=f"{number:036}", name="card.jpg", size=100_000)
+            info.file_urls.upload_url = info.file_urls.delete_url = "/_stcore/upload_file/" + "x" * 73
+        return message.SerializeToString()
+
+    numbers = BackMsg()
+    numbers.rerun_script.widget_states.widgets.add(id="x").int_array_value.data.extend([1] * 1000)
+    kept = Kept()
+
+    assert 1.2 * MB < parsed_size(uploads(1000), MAX_KEPT) < 1.8 * MB
+    assert parsed_size(numbers.SerializeToString(), MAX_KEPT) > 16_000
+    for broken in (b"\xff" * 100, b"\x12\xff\xff\xff\xff\x7f", b"\x0b" * 100, b"\x12"):
+        assert parsed_size(broken, MAX_KEPT) > 0
+    assert all(kept.take("a", page, uploads(5000)) for page in range(4))
+    assert not kept.take("a", "one more", uploads(5000) * 8)
+    assert kept.take("a", 0, uploads(1))
+    assert all(kept.take("b", page, uploads(1000)) for page in range(2))
 
 
 def test_a_person_who_clicks_fast_stays_connected(app: tuple[str, psutil.Process]) -> None:
