@@ -98,7 +98,7 @@ grep -q '"labels"' <<<"$(predict)" || fail "the app gave no labels"
 say "train"
 k patch configmap "$(k get configmap --output name | grep '/trainer-' | cut -d / -f 2)" --patch "{\"data\": {\"CARDS\": \"$cards\"}}"
 k create job --from=cronjob/trainer run-1
-until_true 600 "the training's start" sh -c "kubectl --namespace $namespace logs job/run-1 --container fit | grep -q 'epoch 1/'"
+until_true 600 "the training's start" sh -c "kubectl --namespace $namespace logs job/run-1 --container train | grep -q 'epoch 1/'"
 say "the training's pod is deleted and goes on in another"
 k delete pod --selector job-name=run-1 --wait=false
 k wait --for=condition=Complete job/run-1 --timeout 1200s

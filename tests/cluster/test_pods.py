@@ -113,9 +113,9 @@ def test_backup_garbage_collection_and_restore(system, servers):
 def test_a_training_that_is_told_to_stop_goes_on_and_its_champion_arrives(system, servers):
     _, app = servers
     first = system.prepare("CronJob/trainer", job="run-1")
-    data, fit = container_of(first, "data"), container_of(first, "fit")
+    data, training = container_of(first, "data"), container_of(first, "train")
     print(first.run(data).splitlines()[-1])
-    name = first.launch(fit)
+    name = first.launch(training)
     eventually(lambda: "epoch 1/" in docker("logs", name), "the first epoch", 600)
     start = time.monotonic()
     docker("stop", "--time", str(first.pod.spec["terminationGracePeriodSeconds"]), name)
@@ -132,20 +132,20 @@ def test_a_training_that_is_told_to_stop_goes_on_and_its_champion_arrives(system
     for step in (*again.pod.spec["initContainers"], *again.pod.spec["containers"]):
         logs[step["name"]] = again.run(step)
     run = re.search(r"run: (\w+)", log)[1]
-    assert f"run: {run}" in logs["fit"]
-    assert "epoch 1/" not in logs["fit"]
-    assert "there was no champion" in logs["promote"]
+    assert f"run: {run}" in logs["train"]
+    assert "epoch 1/" not in logs["train"]
+    assert "there was no champion" in logs["train"]
     eventually(lambda: title(app) == "manasight, version 1", "the champion's arrival")
 
     # And if it was lost after its training, nothing is trained again.
-    assert "nothing left to train" in again.run(container_of(again, "fit"))
+    assert "nothing left to train" in again.run(container_of(again, "train"))
 
 
 def test_a_wrong_option_is_a_failure_that_the_job_counts(system, servers):
     job = system.prepare("CronJob/trainer", job="run-2")
-    fit = container_of(job, "fit")
+    training = container_of(job, "train")
     with pytest.raises(StepError) as found:
-        job.run(fit | {"args": [*fit["args"], "--trainer.no_such", "1"]})
+        job.run(training | {"args": [*training["args"], "--trainer.no_such", "1"]})
     assert found.value.log.startswith("manasight: there is no option '--trainer.no_such'")
     spec = system.manifests.get("CronJob", "trainer")["spec"]["jobTemplate"]["spec"]
     ignored = [rule["onExitCodes"]["values"] for rule in spec["podFailurePolicy"]["rules"] if "onExitCodes" in rule]

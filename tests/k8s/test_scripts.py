@@ -8,7 +8,6 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import pytest
 from manifests import ROOT, load
 
 # Asks the real kubectl whether it understands a command (then it fails to connect) and prints a cluster's answer.
@@ -116,22 +115,17 @@ def test_secrets_are_made_once_and_ignored_by_git(tmp_path):
     assert not subprocess.run(ignored, check=True, capture_output=True, text=True).stdout
 
 
-@pytest.mark.parametrize(
-    ("settings", "called"),
-    [
-        ({}, "promote --check --data /data"),
-        ({"PROMOTE": " "}, "promote --check --data /data"),
-        ({"PROMOTE": "new labels"}, "promote --check --data /data --force new labels"),
-        ({"PROMOTE": "new labels", "JOB_COMPLETION_INDEX": "1"}, ""),
-    ],
-)
-def test_a_reason_to_promote_reaches_the_check_before_the_training(tmp_path, settings, called):
+def test_a_training_is_one_command_that_resumes_and_gets_the_reason_to_promote():
     pod = next(pod for pod in load("overlays-local").pods if pod.owner == "CronJob/trainer")
-    labels, promote = (next(c for c in pod.containers if c["name"] == name) for name in ("labels", "promote"))
-    assert labels["command"] == promote["command"]
-    (tmp_path / "trainer").mkdir()
-    (tmp_path / "trainer" / "cli.py").write_text("import sys; print(*sys.argv[1:])")
-    words = [word.replace("$(DATA)", "/data") for word in (*labels["command"], *labels["args"])]
-    environment = {key: value for key, value in os.environ.items() if key not in ("PROMOTE", "JOB_COMPLETION_INDEX")}
-    done = subprocess.run(words, cwd=tmp_path, env=environment | settings, capture_output=True, text=True)
-    assert (done.returncode, done.stdout.strip()) == (0, called), done.stderr
+    assert [container["name"] for container in pod.containers] == ["data", "train"]
+    args = pod.containers[1]["args"]
+    assert args[:3] == ["train", "--resume", "auto"]
+    assert args[-2:] == ["--force", "$(PROMOTE)"]  # an empty reason is none
+
+
+def test_workers_call_the_same_command():
+    pod = next(pod for pod in load("overlays-distributed").pods if pod.owner == "CronJob/trainer")
+    command = pod.containers[1]["command"]
+    assert command[:5] == ["python3", "-m", "trainer.cli", "worker", "--nnodes=4"]
+    assert command[-2:] == ["-m", "trainer.cli"]
+    assert pod.containers[1]["args"][0] == "train"

@@ -1,7 +1,7 @@
 """`manasight worker`: a worker of an Indexed Job, torchrun with exit statuses that the Job understands.
 
-Called as torchrun is: `manasight worker --nnodes=2 … -m trainer.cli fit …`. The Job sets JOB_COMPLETION_INDEX; the
-first one hosts the rendezvous.
+Called as torchrun is: `manasight worker --nnodes=2 … -m trainer.cli train …`. The Job sets JOB_COMPLETION_INDEX; the
+first one hosts the rendezvous, and after the training runs the same command alone, for the stages that follow.
 """
 
 import os
@@ -69,16 +69,19 @@ def train(words: list[str]) -> int:
         print(f"waiting for the first worker at {arguments.rdzv_endpoint}", flush=True)
     if not first and not wait(START_SECONDS, lambda: finished.exists() or listens(arguments.rdzv_endpoint)):
         raise UserError(f"nobody listened at {arguments.rdzv_endpoint} for {START_SECONDS} seconds")
-    if finished.exists():
-        print("the run has finished; there is nothing left to train")
-        return 0
     # torchrun would look for its own name in DNS, which may not have it yet.
     arguments.rdzv_conf += f",is_host={first}"
     config, program, its_words = run.config_from_args(arguments)
-    if 0 in elastic_launch(config, program)(*its_words):  # the rank that tracks the run, in whichever pod it is
-        finished.touch()
-    # If that one failed after its last epoch, it needs the others once more.
-    return 0 if wait(CLOSE_SECONDS, finished.exists) else RESUMABLE
+    if not finished.exists():
+        if 0 in elastic_launch(config, program)(*its_words):  # the rank that tracks the run, in whichever pod it is
+            finished.touch()
+        # If that one failed after its last epoch, it needs the others once more.
+        if not wait(CLOSE_SECONDS, finished.exists):
+            return RESUMABLE
+    if first:  # without torchrun: the run has finished, so `train` continues with its next stage
+        os.execv(program, [program, *its_words])  # noqa: S606
+    print("the run has finished; there is nothing left to train")
+    return 0
 
 
 def wait(seconds: float, true: Callable[[], bool]) -> bool:
