@@ -47,6 +47,7 @@ def build_parser(prog: str, promotes: bool = False) -> Parser:
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, order and augmentation")
     parser.add_argument("--patience", type=int | None, default=None, help="stop after so many epochs without a gain")
     parser.add_argument("--find_learning_rate", action="store_true", help="only suggest a learning rate; train no run")
+    parser.add_argument("--check", action="store_true", help=f"only check the options{' and labels' * promotes}")
     if promotes:
         parser.add_argument("--force", type=str | None, default=None, metavar="REASON", help=FORCE_HELP)
     parser.add_class_arguments(MultiLabelDataModule, "data", instantiate=True)

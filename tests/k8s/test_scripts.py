@@ -120,7 +120,7 @@ def test_a_training_is_one_command_that_resumes_and_gets_the_reason_to_promote()
     assert [container["name"] for container in pod.containers] == ["data", "train"]
     args = pod.containers[1]["args"]
     assert args[:3] == ["train", "--resume", "auto"]
-    assert args[-2:] == ["--force", "$(PROMOTE)"]  # an empty reason is none
+    assert args[-1] == "--force=$(PROMOTE)"
 
 
 def test_workers_call_the_same_command():

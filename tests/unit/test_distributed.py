@@ -114,12 +114,13 @@ def test_a_run_of_two_processes_goes_on_in_one(home, data, find_port):
     assert max(rates, key=lambda point: point.step).value < 1e-4  # the cycle ended with the training
 
 
-def worker(index: int, data: Path, port: int) -> subprocess.Popen:
+def worker(index: int, data: Path, port: int, *more: str) -> subprocess.Popen:
     """One of two workers as Kubernetes starts them; either may be rank 0, which prints."""
     launcher = [sys.executable, "-m", "trainer.cli", "worker", "--nnodes=2", "--nproc-per-node=1", "--max-restarts=10"]
     meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=test"]
     meeting += ["--rdzv-conf=join_timeout=3600", "--local-addr=127.0.0.1"]
-    command = [*launcher, *meeting, "-m", "trainer.cli", *FIT, f"--data.root={data}", "--trainer.max_epochs=3"]
+    options = ["train", *FIT[1:], f"--data.root={data}", "--trainer.max_epochs=3", *more]
+    command = [*launcher, *meeting, "-m", "trainer.cli", *options]
     own = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "JOB_COMPLETION_INDEX": str(index)}
     with (data.parent / f"worker-{index}").open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | own)
@@ -136,6 +137,8 @@ def test_a_worker_in_a_pod_ends_with_the_status_that_its_job_reads(home, data, f
             time.sleep(0.1)
 
     port = find_port()
+    # What would fail again ends the first worker at once, before it waits for the others.
+    assert worker(0, data, port, "--patience=0").wait(120) == 2, logs()
     second = worker(1, data, port)
     until(f"waiting for the first worker at 127.0.0.1:{port}")
     second.send_signal(signal.SIGTERM)
@@ -151,9 +154,13 @@ def test_a_worker_in_a_pod_ends_with_the_status_that_its_job_reads(home, data, f
     assert [process.wait(300) for process in both] == [0, 0], logs()
     assert sum(log.count("epoch 1/") for log in logs()) == 1
     assert "epoch 3/3" in "".join(logs())
+    # The first one, which need not be the rank that trained as rank 0, does the rest alone.
+    assert "train 4 of 4: promote" in logs()[0]
+    assert '"champion": true' in logs()[0]
+    assert "train 2 of 4" not in logs()[1]
 
-    # A pod that is lost in a later step comes back when nobody is there to meet.
-    assert worker(0, data, port).wait(60) == 0
+    # A pod that is lost in a later stage comes back when nobody is there to meet.
+    assert worker(0, data, port).wait(300) == 0  # evaluated already: it only looks
     assert "nothing left to train" in logs()[0]
 
 

@@ -64,9 +64,7 @@ class Outcome(NamedTuple):
 
 def main(args: list[str], prog: str = "manasight fit") -> int:
     """Parse the arguments and train. Returns 0, or `RESUMABLE` if a signal ended the run early."""
-    parser = config.build_parser(prog)
-    parser.add_argument("--check", action="store_true", help="only check the options; read no data, train nothing")
-    job = prepare(parser, args)
+    job = prepare(config.build_parser(prog), args)
     if job.options.check:
         print("the options are in order")
         return 0

@@ -32,6 +32,8 @@ def main(args: list[str], prog: str = "manasight train") -> int:
         raise UserError("--find_learning_rate trains no run; use it with `manasight fit`")
     force = (job.options.force or "").strip() or None
     print(check_labels(job.data.root, job.data.form, force), flush=True)
+    if job.options.check:
+        return 0
     _begin("fit")
     outcome = fit.fit(job)
     if outcome.status or torch.distributed.is_torchelastic_launched():

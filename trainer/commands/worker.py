@@ -7,6 +7,7 @@ first one hosts the rendezvous, and after the training runs the same command alo
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -28,7 +29,7 @@ CLOSE_SECONDS = 120
 
 
 def main(args: list[str], prog: str = "manasight worker") -> int:
-    """Train with the other workers.
+    """Train with the other workers; the first one checks the options before, and runs the stages that follow.
 
     Returns:
         0 when the run is finished, `RESUMABLE` if this worker is to be started again.
@@ -73,6 +74,9 @@ def train(words: list[str]) -> int:
     arguments.rdzv_conf += f",is_host={first}"
     config, program, its_words = run.config_from_args(arguments)
     if not finished.exists():
+        # What would fail again ends the Job here: torchrun would retry it, and the others would wait.
+        if first and (status := subprocess.call([program, *its_words, "--check"])):  # noqa: S603
+            return status
         if 0 in elastic_launch(config, program)(*its_words):  # the rank that tracks the run, in whichever pod it is
             finished.touch()
         # If that one failed after its last epoch, it needs the others once more.
