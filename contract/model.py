@@ -19,7 +19,7 @@ MAX_PROPERTY = 4 * 1024**2
 MAX_DEPTH = 16
 MAX_METRICS = 20_000
 # Others are ignored, so that a later trainer may add some.
-TEXTS = ("run_id", "git_commit", "data_fingerprint", "architecture")
+TEXTS = ("run_id", "git_commit", "data_fingerprint", "architecture", "separator")
 KEYS = ("format", "classes", "input_size", "thresholds", "metrics", *TEXTS)
 # Invisible characters that emoji and some scripts need within words.
 _JOINERS = "\u200c\u200d"

@@ -11,6 +11,7 @@ import pytest
 from s3_server import s3_server
 
 from trainer.cli import main
+from trainer.data.samples import read_samples
 
 
 @pytest.fixture
@@ -43,6 +44,24 @@ def test_a_folder_becomes_a_table_with_a_column_per_label(model, images, capsys)
     assert table["file"].tolist() == sorted(table["file"])  # order survives the threads
     expected = {"red": "red", "green": "green", "blue": ""}  # blue's threshold is out of reach
     assert [expected[Path(row.file).parent.name] for row in table.itertuples()] == table["labels"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ({"separator": "+"}, "+"),
+        ({}, "-"),
+        ({"classes": ["t-shirt", "green", "blue"]}, ";"),  # as from an older file
+    ],
+)
+def test_labels_are_joined_by_the_models_own_separator(images, tiny_model, monkeypatch, tmp_path, metadata, expected):
+    monkeypatch.chdir(tmp_path)
+    Path("model.onnx").write_bytes(tiny_model(metadata={"thresholds": [0.0, 0.0, 0.0], **metadata}))
+    assert main(["predict", str(images / "red"), "--model", "model.onnx"]) == 0
+    table = pd.read_csv("predictions.csv")
+    assert set(table["labels"]) == {expected.join(metadata.get("classes", ["red", "green", "blue"]))}
+    found = read_samples(Path("predictions.csv")).images
+    assert {sample.labels for sample in found} == {tuple(sorted(table.columns[2:]))}
 
 
 def test_parquet_holds_the_same(model, images):

@@ -9,7 +9,7 @@ import torch
 
 from contract.registry import ARTIFACT, model_name
 from trainer.errors import UserError
-from trainer.model.onnx_file import Metadata, OnnxClassifier, build, read_metadata
+from trainer.model.onnx_file import Metadata, OnnxClassifier, build, read_metadata, separator_for
 from trainer.report.evaluation import evaluation_of, spread
 from trainer.tracking.mlflow import connect
 from trainer.tracking.registry import register_model
@@ -82,6 +82,7 @@ def describe(trained: TrainedRun, evaluation: dict[str, Any]) -> Metadata:
         data_fingerprint=tags.get(FINGERPRINT_TAG, "unknown"),
         metrics=evaluation["metrics"],
         architecture=trained.model.hparams["backbone"],
+        separator=separator_for(trained.model.classes, trained.data.form.separator),
     )
 
 

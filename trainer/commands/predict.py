@@ -16,7 +16,7 @@ from trainer.data.samples import find_images
 from trainer.data.walk import Skipped, skipped_note
 from trainer.errors import UserError
 from trainer.files import readable, write_whole
-from trainer.model.onnx_file import OnnxClassifier, batched, decided
+from trainer.model.onnx_file import OnnxClassifier, batched, decided, separator_for
 from trainer.progress import progress
 from trainer.resources import cpu_cores
 from trainer.tracking import registry
@@ -35,7 +35,8 @@ def predict(
     workers: int | None = None,
     verbose: bool = False,
 ) -> None:
-    """Label images and write a table: file, labels joined by "-" in one column, and the probability of each class.
+    """Label images and write a table: file, labels in one column, joined by the model's own separator, and the
+    probability of each class.
 
     Labels are those whose calibrated probability reaches the model's own threshold. Images that cannot be read are
     listed and left out.
@@ -101,7 +102,8 @@ def label(named: dict[str, Path], classifier: OnnxClassifier, workers: int) -> t
     # A class may be called as a column of ours is.
     columns = [f"class {name}" if name in ("file", "labels") else name for name in classes]
     table = pd.DataFrame(probabilities.round(4), columns=columns)
-    table.insert(0, "labels", ["-".join(np.array(classes)[row]) for row in labels])
+    separator = separator_for(classes, classifier.metadata.separator)  # older files have none
+    table.insert(0, "labels", [separator.join(np.array(classes)[row]) for row in labels])
     table.insert(0, "file", read)
     return table, unreadable
 

@@ -34,6 +34,7 @@ class Metadata:
         data_fingerprint: hash of the data it was trained and tested on.
         metrics: split → figure → value.
         architecture: the backbone's name; not in files of older versions, which knew one.
+        separator: what joins labels in tables that are written with the model; in none of its classes.
         format: version of this contract.
     """
 
@@ -45,6 +46,7 @@ class Metadata:
     data_fingerprint: str
     metrics: dict[str, dict[str, float]]
     architecture: str = DEFAULT
+    separator: str = "-"
     format: int = FORMAT
 
 
@@ -114,6 +116,12 @@ def _strip(model: onnx.ModelProto) -> None:
         del part.metadata_props[:]
     for node in model.graph.node:
         node.doc_string = ""
+
+
+def separator_for(classes: Sequence[str], wanted: str) -> str:
+    """What joins labels in a table: `wanted`, or if a class contains it, another sign that none has."""
+    signs = (wanted, "-", ";", "|", "+", "~")
+    return next((sign for sign in signs if sign and not any(sign in name for name in classes)), "; ")
 
 
 def read_metadata(path: Path) -> Metadata:
