@@ -1,10 +1,12 @@
 """Reads images out of an uploaded zip without trusting it, and writes labeled images as a zip of label folders."""
 
 import io
+import re
 import stat
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count, pairwise
 from pathlib import PurePosixPath
@@ -28,6 +30,8 @@ TRAINABLE = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", "
 SEPARATORS = ("-", "+", "_", "~")
 # The only methods that everyday programs use for images. Python unpacks the others without a limit on memory.
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+_AMID_LATIN = re.compile("[A-Za-z][^\\x00-\\x7f]|[^\\x00-\\x7f][A-Za-z]")
 
 
 class ArchiveError(Exception):
@@ -117,8 +121,22 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
         problem = f"It has more than {MAX_BYTES // 1024**2} MB."
     elif len(info.filename) > MAX_NAME:
         problem = "Its name is too long."
-    name = info.filename[:MAX_NAME] or UNNAMED
+    name = _decoded(info)[:MAX_NAME] or UNNAMED
     return Member(name, problem) if problem else Member(name, "", archive, info)
+
+
+def _decoded(info: zipfile.ZipInfo) -> str:
+    """A member's name. Without the flag for UTF-8, macOS writes UTF-8 all the same, and Japanese Windows Shift JIS."""
+    if info.flag_bits & 0x800 or info.filename.isascii():
+        return info.filename
+    data = info.filename.encode("cp437", "replace")  # as Python decoded it
+    for encoding in ("utf-8", "cp932"):
+        with suppress(UnicodeDecodeError):
+            found = data.decode(encoding)
+            # By Shift JIS, an accented letter and its neighbor become one character amid Latin letters.
+            if encoding == "utf-8" or not _AMID_LATIN.search(found):
+                return found
+    return info.filename
 
 
 def _is_folder(info: zipfile.ZipInfo) -> bool:

@@ -237,3 +237,27 @@ def test_a_list_of_contents_that_would_take_seconds_is_not_read() -> None:
 
     with pytest.raises(ArchiveError, match="list of contents is too long"):
         members(data[:start] + many + bytes(tail))
+
+
+def unflagged(name: bytes) -> bytes:
+    """A zip of one file whose name is given as bytes, without the flag that says UTF-8."""
+    place = b"x" * len(name)
+    return zipped([(place.decode(), b"data")]).replace(place, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding"),
+    [
+        ("猫/写真1.jpg", "utf-8"),
+        ("café/größe.jpg", "utf-8"),
+        ("猫/写真1.jpg", "cp932"),
+        ("ネコ/表示.jpg", "cp932"),
+        ("Übung/größe.jpg", "cp437"),
+        ("Übung/größe.jpg", "cp850"),
+    ],
+)
+def test_names_without_a_flag_are_decoded_as_they_were_written(name: str, encoding: str) -> None:
+    (member,) = members(unflagged(name.encode(encoding)))
+
+    assert member.name == name
+    assert member.read() == b"data"
