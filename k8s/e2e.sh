@@ -99,7 +99,7 @@ say "train"
 k patch configmap "$(k get configmap --output name | grep '/trainer-' | cut -d / -f 2)" --patch "{\"data\": {\"CARDS\": \"$cards\"}}"
 k create job --from=cronjob/trainer run-1
 until_true 600 "the training's start" sh -c "kubectl --namespace $namespace logs job/run-1 --container train | grep -q 'epoch 1/'"
-say "the training's pod is deleted and goes on in another"
+say "the training's pod is deleted, and another one resumes"
 k delete pod --selector job-name=run-1 --wait=false
 k wait --for=condition=Complete job/run-1 --timeout 1200s
 until_true 90 "the champion's arrival in the app" serves 'manasight, version 1'

@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 MAX_BOUNDARY = 200  # RFC 2046 allows 70
 MAX_HEAD_BYTES = 16 * 1024  # of one part
 MAX_NAME = 255
-# Places that begin like a boundary and go on otherwise; a boundary is chosen so that there are none.
+# Places that begin like a boundary and continue differently; a boundary is chosen so that there are none.
 MAX_NEAR_MISSES = 1000
 
 BOUNDARY = re.compile(r';\s*boundary\s*=\s*("[^"\\\r\n]*"|[^\s;"\\]+)', re.IGNORECASE)

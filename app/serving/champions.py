@@ -158,7 +158,7 @@ class Champions:
         return starts
 
     def trials(self, sha256: str) -> int:
-        """Starts of a champion of which nothing was heard again."""
+        """Starts of a champion since its trial began; 0 once it has ended."""
         try:
             found = json.loads((self.folder / "trial.json").read_text(encoding="utf-8"))
             return int(found["starts"]) if found["sha256"] == sha256 else 0

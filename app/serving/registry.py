@@ -198,7 +198,7 @@ class Registry:
         return answer.status_code, found if isinstance(found, dict) else {}
 
     def _get(self, path: str, query: dict[str, str]) -> requests.Response:
-        """An answer of which only the head was read."""
+        """An answer whose body is not read yet."""
         try:
             answer = self._session.get(self.uri + path, params=query, timeout=TIMEOUT, stream=True, **self._tls)
         except (requests.RequestException, OSError) as error:

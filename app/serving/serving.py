@@ -157,7 +157,7 @@ class Serving:
             except RegistryError as error:
                 self._report(str(error))
             except Exception:
-                # Whatever a server answers: the thread and the page that ask go on with the model they have.
+                # Whatever a server answers: the thread and the page that ask continue with the model they have.
                 log.exception("checking the registry failed")
                 self._report("The registry's answer could not be understood; see the log.")
             return False

@@ -149,7 +149,7 @@ def command(name: str, options: argparse.Namespace, rest: list[str]) -> list[str
 
 
 def newest_run(client: mlflow.MlflowClient, experiment: str, name: str) -> mlflow.entities.Run | None:
-    """The run of an experiment that was begun last and can be gone on with here."""
+    """The newest run of an experiment that can be resumed on this machine."""
     order = ["attributes.start_time DESC"]
     found = client.search_runs([experiment], f"attributes.run_name = '{name}'", order_by=order)
     return next((run for run in found if (run_folder(run.info.run_id) / "config.yaml").is_file()), None)
