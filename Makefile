@@ -30,9 +30,16 @@ demo: .venv/installed ports $(STATE)/demo-model ## draw cards, train on them, se
 ports: .venv/installed
 	@$(BIN)/manasight serve --port $(PORT) --mlflow_port $(MLFLOW_PORT) --check
 
-demo-model: .venv/installed $(STATE)/data/demo ## train the demo's model again
-	$(BIN)/manasight train --config trainer/experiments/demo.yaml --data.root $(STATE)/data/demo
-	@touch $(STATE)/demo-model
+# An interrupted training leaves its run's ID here: status 75, after Ctrl-C or when the terminal was closed.
+INTERRUPTED := $(STATE)/demo-interrupted
+
+demo-model: .venv/installed $(STATE)/data/demo ## train the demo's model again, or resume its interrupted training
+	@trap : INT HUP TERM; \
+	set -- --config trainer/experiments/demo.yaml --data.root $(STATE)/data/demo; \
+	[ ! -s $(INTERRUPTED) ] || set -- --resume "$$(cat $(INTERRUPTED))"; rm -f $(INTERRUPTED); \
+	echo "$(BIN)/manasight train $$*"; $(BIN)/manasight train "$$@"; status=$$?; \
+	[ $$status != 75 ] || { cp "$${MANASIGHT_HOME:-$(STATE)}/runs/latest" $(INTERRUPTED); echo "The next 'make demo' resumes it too."; }; \
+	[ $$status = 0 ] || exit $$status; touch $(STATE)/demo-model
 
 $(STATE)/demo-model: | $(STATE)/data/demo
 	@$(MAKE) --no-print-directory demo-model

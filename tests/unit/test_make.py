@@ -2,6 +2,7 @@
 
 import os
 import pty
+import signal
 import subprocess
 from pathlib import Path
 
@@ -78,3 +79,36 @@ def test_runs_and_models_are_only_deleted_by_who_means_it(tmp_path: Path, settin
     os.close(theirs)
     assert (done.returncode == 0, database.exists()) == (gone, not gone)
     assert ("deletes all runs and models" in done.stderr) == (not settings)
+
+
+def test_an_interrupted_demo_resumes_its_training(tmp_path: Path) -> None:
+    """`manasight train` exits with 75 at Ctrl-C, which a terminal sends to make too."""
+    program = tmp_path / ".venv/bin/manasight"
+    program.parent.mkdir(parents=True)
+    (tmp_path / ".venv/installed").touch()
+    (tmp_path / ".manasight/data/demo").mkdir(parents=True)
+    (tmp_path / ".manasight/runs").mkdir()
+    program.write_text(
+        '#!/bin/bash\necho "$@" >>calls; echo 0123 >.manasight/runs/latest\n'
+        "[ ! -e quick ] || exit 0\ntrap 'kill $!; exit 75' INT\nsleep 60 & echo begun; wait\n"
+    )
+    program.chmod(0o755)
+    command = ["make", "-f", ROOT / "Makefile", "-I", ROOT, "-o", ".venv/installed", "demo-model"]
+    environment = {"PATH": os.environ["PATH"]}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as make:
+        assert make.stdout
+        while make.stdout.readline() != "begun\n":
+            pass
+        os.killpg(make.pid, signal.SIGINT)
+        assert "'make demo' resumes it" in make.communicate(timeout=60)[0]
+    assert make.returncode
+    assert not (tmp_path / ".manasight/demo-model").exists()
+    (tmp_path / "quick").touch()
+    for _ in range(2):
+        subprocess.run(command, cwd=tmp_path, env=environment, timeout=60, check=True)
+    assert (tmp_path / ".manasight/demo-model").exists()
+    first, second, third = (tmp_path / "calls").read_text().splitlines()
+    assert second == "train --resume 0123"
+    assert first == third == "train --config trainer/experiments/demo.yaml --data.root .manasight/data/demo"
