@@ -14,6 +14,7 @@ from typing import Any
 
 from trainer import stopping
 from trainer.errors import UnavailableError, UserError, is_refused
+from trainer.paths import program
 from trainer.stopping import LASTING
 
 # name → (module:function, one line of help). A function called `main` parses its own arguments.
@@ -77,7 +78,7 @@ def run(name: str, args: list[str]) -> int:
     """Import the function behind a command and call it with what the arguments say."""
     module, _, function = COMMANDS[name][0].partition(":")
     target = getattr(importlib.import_module(module), function)
-    prog = f"manasight {name}"
+    prog = f"{program()} {name}"
     if function == "main":
         return target(args, prog=prog) or 0
     target(**parse(target, args, prog))
@@ -182,7 +183,7 @@ def sentence(error: Exception, command: str, args: Sequence[str]) -> str:
     from trainer import failures
 
     if isinstance(error, UserError):
-        return failures.plain(str(error))
+        return failures.plain(str(error)).replace("`manasight ", f"`{program()} ")
     if known := failures.known(error, command):
         return known
     if isinstance(error, OSError):

@@ -1,6 +1,9 @@
 """Where runs, the local database and downloads are stored."""
 
 import os
+import shlex
+import shutil
+import sys
 from pathlib import Path
 
 from trainer.errors import UserError
@@ -37,6 +40,12 @@ def database_uri(file: Path) -> str:
     from sqlalchemy.engine import URL
 
     return URL.create("sqlite+pysqlite", database=str(file)).render_as_string(hide_password=False)
+
+
+def program() -> str:
+    """What to type to call `manasight`: its path, as it was called by, where it is not on PATH."""
+    called = Path(sys.argv[0])
+    return "manasight" if called.name != "manasight" or shutil.which("manasight") else shlex.quote(str(called))
 
 
 def run_folder(run_id: str) -> Path:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from trainer.paths import program
 from trainer.report.evaluation import report
 from trainer.tracking.runs import load_run
 
@@ -15,4 +16,4 @@ def evaluate(run: str = "latest", data: Path | None = None) -> None:
     """
     trained = load_run(run, data)
     report(trained)
-    print(f"next: manasight export --run {trained.run_id}")
+    print(f"next: {program()} export --run {trained.run_id}")

@@ -10,6 +10,7 @@ import torch
 from contract.registry import ARTIFACT, model_name
 from trainer.errors import UserError
 from trainer.model.onnx_file import Metadata, OnnxClassifier, build, read_metadata, separator_for
+from trainer.paths import program
 from trainer.report.evaluation import evaluation_of, spread
 from trainer.tracking.mlflow import connect
 from trainer.tracking.registry import register_model
@@ -37,7 +38,7 @@ def export(run: str = "latest", data: Path | None = None, register: bool = True)
         version = register_model(trained.run_id, path)
         print(f"registered: {model_name()} version {version}")
         following = f"promote --version {version}"
-    print(f"results: {path}\nnext: manasight {following}")
+    print(f"results: {path}\nnext: {program()} {following}")
 
 
 def write_model(trained: TrainedRun) -> Path:

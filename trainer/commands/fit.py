@@ -24,7 +24,7 @@ from trainer.model.classifier import MultiLabelClassifier
 from trainer.model.learning_rate import suggest
 from trainer.model.training import build_trainer, train
 from trainer.options import Parser
-from trainer.paths import latest_run, make_home, run_folder
+from trainer.paths import latest_run, make_home, program, run_folder
 from trainer.stopping import RESUMABLE, Stopped
 from trainer.tracking.logger import SteadyLogger
 from trainer.tracking.mlflow import connect, experiment_id
@@ -70,7 +70,7 @@ def main(args: list[str], prog: str = "manasight fit") -> int:
         return 0
     outcome = fit(job)
     if outcome.status == 0 and outcome.run_id:
-        print(f"next: manasight evaluate --run {outcome.run_id}")
+        print(f"next: {program()} evaluate --run {outcome.run_id}")
     return outcome.status
 
 

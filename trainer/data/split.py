@@ -18,6 +18,7 @@ from trainer.data.samples import NO_LABEL, SPLITS, Format, check_training_split,
 from trainer.data.staging import staged_folder
 from trainer.data.tables import write_rows
 from trainer.errors import UserError
+from trainer.paths import program
 from trainer.progress import progress
 
 
@@ -110,7 +111,7 @@ def split(
     counts = ", ".join(f"{name} {sizes[name]}" + " (as given)" * (name in kept) for name in SPLITS)
     print(f"{counts} images; {together} near duplicates kept together")
     if note := _what_groups_did(dataset, groups.tolist(), parts, freely):
-        print(f"{note}; `manasight data describe --check` lists look-alikes, --near_duplicate_bits -1 ignores them")
+        print(f"{note}; `{program()} data describe --check` lists look-alikes, --near_duplicate_bits -1 ignores them")
     print(f"results: {out}")
 
 
