@@ -131,6 +131,7 @@ def runs(port: int, mlflow_port: int, cards: str) -> list[list[str]]:
             "data demo drawn --count 108 --workers 1",
             "data describe drawn --check",
             "data split drawn/train split --near_duplicate_bits -1",
+            f"data suspects drawn --model {ROOT}/models/starter/model.onnx --out suspects.csv",
             "data scryfall fetched --set m19",
             f"data mtgpics --deck-url {cards}{DECK} --save-dir deck",
             "data push drawn s3://data/drawn",
