@@ -14,7 +14,7 @@ USUAL = WorkerLimits(memory=112 * MB, seconds=0.5, wall_seconds=15)
 # Enough for 50 megapixels of JPEG and 32 of PNG; others have their turn in the meantime.
 LARGE = WorkerLimits(memory=248 * MB, seconds=3.5, wall_seconds=40, nice=5)
 # CPU time for all images of a request, or of what a visit of the page adds at once: more for those that send more.
-BATCH_SECONDS, SECONDS_PER_MB, SECONDS_PER_IMAGE = 4.0, 0.4, 0.1
+BATCH_SECONDS, SECONDS_PER_MB, SECONDS_PER_IMAGE = 4.0, 0.4, 0.015
 
 # Longest side of an image with a heat map over it, as the API sends it, in pixels.
 HEAT_MAP_EDGE = 2048
