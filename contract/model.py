@@ -43,7 +43,7 @@ class TemporaryModelError(ModelError):
 
 def printable(text: str, limit: int = 300) -> str:
     """Text of a file or library for a message: one line of bounded length, without invisible characters."""
-    shown = " ".join("".join(sign if _visible(sign) else " " for sign in text[: 2 * limit]).split())
+    shown = " ".join("".join(sign if sign.isprintable() else " " for sign in text[: 2 * limit]).split())
     return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
 
 

@@ -78,6 +78,7 @@ broken = st.text(st.sampled_from('[]{}",:0123456789eE+-.\\udTrueNaN'), max_size=
 @settings(max_examples=400, deadline=None)
 @given(st.dictionaries(st.sampled_from(KEYS), documents | broken, max_size=4))
 @example({"classes": '["\\udc80", "a"]'})
+@example({"classes": '["\\u001f\\ud823\\udcd6"]'})  # a character that this Python does not know yet
 def test_any_metadata_is_refused_with_a_sentence_or_can_be_shown(texts: dict[str, str]) -> None:
     started = time.process_time()
     sentence, found = "", {}
