@@ -57,7 +57,7 @@ test: .venv/installed chromium ## run the tests
 	$(BIN)/pytest tests/unit tests/k8s tests/release tests/browser -n 2 --dist loadscope --no-loadscope-reorder --durations 15
 
 fuzz: .venv/installed ## send random files to the readers for about five minutes
-	MANASIGHT_FUZZ_EXAMPLES=$(or $(EXAMPLES),10000) $(BIN)/pytest tests/unit/test_app_fuzz.py -k "mutated or random"
+	MANASIGHT_FUZZ_EXAMPLES=$(or $(EXAMPLES),10000) $(BIN)/pytest -m hypothesis tests/unit/test_app_*.py tests/unit/test_model_metadata.py
 
 lint: .venv/installed versions workflows lint-docker ## check style, calls, versions, workflows, Dockerfiles and scripts
 	$(BIN)/ty check

@@ -16,10 +16,16 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 import requests
+from hypothesis import settings
 
 # Two workers, each with as many threads as there are cores, would wait for each other most of the time.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The same code is tried on the same inputs; `make fuzz`, which runs every night, draws new ones each time.
+settings.register_profile("repeatable", derandomize=True)
+if "MANASIGHT_FUZZ_EXAMPLES" not in os.environ:
+    settings.load_profile("repeatable")
 
 ROOT = Path(__file__).resolve().parent.parent
 # Modules that take minutes; begun last, one worker would wait for the other.
