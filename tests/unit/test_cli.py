@@ -346,15 +346,18 @@ def test_a_stopped_drawing_leaves_nothing(tmp_path, workers, end):
     assert not list(tmp_path.iterdir())
 
 
-def test_advice_names_a_command_that_works_as_typed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("on_path", [False, True])
+def test_advice_names_a_command_that_works_as_typed(on_path, tmp_path, monkeypatch, capsys):
     """In a new clone `manasight` is not on PATH; the Makefile calls .venv/bin/manasight."""
-    folder = tmp_path / "a clone/.venv/bin"
-    folder.mkdir(parents=True)
-    script = folder / "manasight"
-    script.write_text(f"#!{sys.executable}\nimport sys\nfrom trainer.cli import main\nsys.exit(main())\n")
-    script.chmod(0o755)
-    for path, called in (("/usr/bin:/bin", ".venv/bin/manasight"), (f"{folder}:/usr/bin:/bin", "manasight")):
-        environment = {"PATH": path, "PYTHONPATH": str(Path(__file__).parents[2])}
-        command = [".venv/bin/manasight", "export"]
-        done = subprocess.run(command, cwd=tmp_path / "a clone", env=environment, capture_output=True, text=True)
-        assert f"train one with `{called} fit`" in done.stderr
+    program = tmp_path / ".venv/bin/manasight"
+    program.parent.mkdir(parents=True)
+    program.touch(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MANASIGHT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin" if on_path else "/usr/bin")
+    monkeypatch.setattr(sys, "argv", [".venv/bin/manasight", "export"])
+
+    assert main(["export"]) != 0
+
+    called = "manasight" if on_path else ".venv/bin/manasight"
+    assert f"train one with `{called} fit`" in capsys.readouterr().err
