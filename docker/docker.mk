@@ -72,8 +72,8 @@ test-stack: .venv/installed chromium ## run the tests of images and stack, on a 
 	@tests/airgap/bases.sh --if-needed
 	@echo "test-stack 3/4: the tests; the first builds take minutes"
 	$(BIN)/pytest tests/stack --timeout 900 --durations 5
-	@echo "test-stack 4/4: faults under load, in short; \`make chaos\` is the long form"
-	$(BIN)/pytest tests/chaos
+	@echo "test-stack 4/4: faults under load, in short; \`make chaos\` is the long form, FAULTS=no leaves them out"
+	$(if $(filter no,$(FAULTS)),,$(BIN)/pytest tests/chaos)
 
 chaos: .venv/installed ## break a stack of its own in every way, for a quarter of an hour, and see that nothing is lost (ARGS="--seed N")
 	$(BIN)/pytest tests/chaos --long $(ARGS)
