@@ -76,6 +76,8 @@ def test_the_table_and_the_page_show_them(wrong, tmp_path, capsys):
     [
         (["--model", "no.onnx"], "there is no 'no.onnx'; name a model.onnx with --model"),
         (["--out", "x.txt"], "'x.txt' is not a .csv file"),
+        (["--out", "gone/x.csv"], "'gone/x.csv' cannot be written; name a file in a folder that exists"),
+        (["--html", "gone/x.html"], "'gone/x.html' cannot be written; name a file in a folder that exists"),
         (["--count", "0"], "--count 0 lists nothing"),
     ],
 )

@@ -144,6 +144,7 @@ def test_parquet_is_read(folder):
         ),
         (b"file,labels\na.png,gr\xfcn\n", "row 2 of 'x.csv' is not UTF-8; save the table as"),
         ('file,labels\n"a.png,' + "x" * 200_000, "row 2 of 'x.csv' cannot be read: field larger"),
+        ("x" * 200_000, "row 1 of 'x.csv' cannot be read: field larger"),
     ],
 )
 def test_a_table_that_is_not_understood_gets_one_sentence(folder, capsys, monkeypatch, text, says):
@@ -160,6 +161,9 @@ def test_a_table_that_is_not_understood_gets_one_sentence(folder, capsys, monkey
     [
         ("x.jsonl", '{"file": "a.png"', "row 1 of 'x.jsonl' is not JSON"),
         ("x.jsonl", "[]", "row 1 of 'x.jsonl' is not an object"),
+        ("x.json", '[{"annotations": 5}]', "row 1 of 'x.json' is not a task"),
+        ("x.json", '[{"annotations": [{"result": [[]]}], "data": {}}]', "row 1 of 'x.json' is not a task"),
+        ("x.json", '[{"annotations": [], "data": []}]', "row 1 of 'x.json' is not a task"),
         ("x.json", "3", "'x.json' is not a list of images with labels"),
         ("x.xml", "<a/>", "'x.xml' lists no images"),
         ("x.xml", "<a", "'x.xml' is not XML"),

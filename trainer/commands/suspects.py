@@ -15,6 +15,7 @@ from trainer.data.samples import NO_LABEL, Format, Sample, check_training_split,
 from trainer.data.suspects import FOLDS, Linear, doubts, label_next, out_of_fold
 from trainer.errors import UserError
 from trainer.files import readable, write_whole
+from trainer.paths import program
 
 SHOWN = 24  # images on the page
 TILE = (220, 280)  # pixels of one of them with its caption, width and height
@@ -54,6 +55,9 @@ def suspects(
     """
     if out.suffix.lower() != ".csv":
         raise UserError(f"'{out}' is not a .csv file; name the table so")
+    for path in filter(None, (out, html)):
+        if path.is_dir() or not path.parent.is_dir():
+            raise UserError(f"'{path}' cannot be written; name a file in a folder that exists")
     if count < 1:
         raise UserError(f"--count {count} lists nothing; give 1 or more")
     samples, classes = _labeled(root, Format(separator, negatives, nested, follow_links, images))
@@ -69,7 +73,7 @@ def suspects(
         table, paths = _doubtful(samples, seen, targets, classes)
     write_whole(out, table.to_csv(index=False, float_format="%.4f").encode())
     if not all(sound):
-        print(f"left out {int((~sound).sum())} unreadable images; `manasight data describe --check` lists them")
+        print(f"left out {int((~sound).sum())} unreadable images; `{program()} data describe --check` lists them")
     if html is not None:
         _write_page(html, root, table, paths)
     if unlabeled:

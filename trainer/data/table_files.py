@@ -56,10 +56,10 @@ def _read_csv(path: Path) -> Table:
     offset = 1
     if match := re.match(r"sep=(.)\r?\n", text):  # Excel's own first line
         text, offset = text[match.end() :], 2
-    delimiter = match[1] if match else _delimiter(path, text.partition("\n")[0].rstrip("\r"))
     rows: list[tuple[int, list[Any]]] = []
-    number = offset
+    number = offset - 1
     try:
+        delimiter = match[1] if match else _delimiter(path, text.partition("\n")[0].rstrip("\r"))
         for number, row in enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), offset):
             if any(cell.strip() for cell in row):
                 rows.append((number, [cell.strip() for cell in row]))
@@ -131,9 +131,13 @@ def _read_json(path: Path) -> Table:
         found = [{"file": name, "labels": labels} for name, labels in found.items()]
     if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
         raise UserError(f"'{path}' is not a list of images with labels; Label Studio exports one as JSON or JSON-MIN")
-    return _table_of(
-        (number, _task(entry) if "annotations" in entry else entry) for number, entry in enumerate(found, 1)
-    )
+    rows = []
+    for number, entry in enumerate(found, 1):
+        try:
+            rows.append((number, _task(entry) if "annotations" in entry else entry))
+        except (AttributeError, TypeError, LookupError) as error:
+            raise UserError(f"row {number} of '{path}' is not a task as Label Studio exports it") from error
+    return _table_of(rows)
 
 
 def _task(entry: dict[str, Any]) -> dict[str, Any]:

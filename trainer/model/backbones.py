@@ -17,6 +17,8 @@ from torchvision.models import (
 
 from trainer.errors import UserError
 
+URL = "https://download.pytorch.org/models/"
+
 
 class Backbone(NamedTuple):
     """What has to be known about an architecture.
@@ -69,7 +71,19 @@ def _resnet_features(net: nn.Module, images: Tensor) -> Tensor:
     return net.layer4(net.layer3(net.layer2(net.layer1(x))))
 
 
-URL = "https://download.pytorch.org/models/"
+def _convolutions(build: Callable[..., nn.Module], width: int, file: str, sha256: str) -> Backbone:
+    """A network of torchvision's with the parts `features` and `classifier`."""
+    return Backbone(
+        build=_without("classifier", build),
+        features=lambda net, images: net.features(images),
+        width=width,
+        explained=lambda net: net.features[-1],
+        head="classifier.",
+        url=URL + file,
+        sha256=sha256,
+    )
+
+
 BACKBONES = {
     "resnet18": _resnet(
         resnet18,
@@ -91,24 +105,18 @@ BACKBONES = {
     ),
     # Howard et al. 2019, https://arxiv.org/abs/1905.02244, without the layer between pooling and classifier: with it,
     # activation maps would not add up to the logits.
-    "mobilenet_v3_large": Backbone(
-        build=_without("classifier", mobilenet_v3_large),
-        features=lambda net, images: net.features(images),
-        width=960,
-        explained=lambda net: net.features[-1],
-        head="classifier.",
-        url=f"{URL}mobilenet_v3_large-5c1a4163.pth",
-        sha256="5c1a416349c4cf298f2a6a5e2600ed0ee55e604713578f5e74e6bc8bcaef7997",
+    "mobilenet_v3_large": _convolutions(
+        mobilenet_v3_large,
+        960,
+        "mobilenet_v3_large-5c1a4163.pth",
+        "5c1a416349c4cf298f2a6a5e2600ed0ee55e604713578f5e74e6bc8bcaef7997",
     ),
     # Tan and Le 2021, https://arxiv.org/abs/2104.00298
-    "efficientnet_v2_s": Backbone(
-        build=_without("classifier", efficientnet_v2_s),
-        features=lambda net, images: net.features(images),
-        width=1280,
-        explained=lambda net: net.features[-1],
-        head="classifier.",
-        url=f"{URL}efficientnet_v2_s-dd5fe13b.pth",
-        sha256="dd5fe13b1d60ec15317ccc8ca158186e134d3366c3dde9cb9a4e301f2dc66c74",
+    "efficientnet_v2_s": _convolutions(
+        efficientnet_v2_s,
+        1280,
+        "efficientnet_v2_s-dd5fe13b.pth",
+        "dd5fe13b1d60ec15317ccc8ca158186e134d3366c3dde9cb9a4e301f2dc66c74",
     ),
     # Liu et al. 2022, https://arxiv.org/abs/2201.03545. Its last normalization comes before the pooling here instead of
     # after it, which activation maps need to add up to the logits.
@@ -141,9 +149,9 @@ def misfit(name: str, state: Mapping[str, Tensor]) -> str:
 
     Running counts of batch normalization may be absent: model.onnx leaves them out.
     """
-    fits = [other for other in BACKBONES if _holds(state, other)]
-    if name in fits:
+    if _holds(state, name):
         return ""
+    fits = [other for other in BACKBONES if _holds(state, other)]
     return f"it is a {fits[0]}: add --model.backbone {fits[0]}" if fits else f"it is not a {name}"
 
 
