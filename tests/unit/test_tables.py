@@ -217,6 +217,10 @@ def labeled(make_images: Callable[..., Path]) -> Path:
 def test_a_table_is_split_without_copying_an_image(labeled, capsys, tmp_path):
     out = tmp_path / "else" / "where"
     assert main(["data", "split", str(labeled), str(out)]) == 0
+    note, sizes, results = capsys.readouterr().out.splitlines()
+    assert "labels are in the column 'labels', separated by ','" in note
+    assert sizes.startswith("train ")
+    assert results == f"results: {out}"
     assert sorted(path.name for path in out.iterdir()) == ["test.jsonl", "train.jsonl", "val.jsonl"]
     data = MultiLabelDataModule(out, input_size=(48, 36), workers=0)
     data.setup("fit")

@@ -105,7 +105,8 @@ def split(
         _check_every_class(dataset, names, parts, freely)
     if dropped := sum(len(part.dropped) for part in (dataset, *kept.values())):
         print(f"left out {dropped} unreadable images")
-    print(*dict.fromkeys(note for part in (dataset, *kept.values()) for note in part.notes), sep="\n", end="")
+    for note in dict.fromkeys(note for part in (dataset, *kept.values()) for note in part.notes):
+        print(note)
     together = len(dataset) - len(set(groups.tolist()))
     sizes = Counter(name for *_, name in placed)
     counts = ", ".join(f"{name} {sizes[name]}" + " (as given)" * (name in kept) for name in SPLITS)
