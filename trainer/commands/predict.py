@@ -67,7 +67,7 @@ def predict(
         print(f"left out {len(unreadable)} unreadable images:", *(f"  {line}" for line in unreadable), sep="\n")
     if skipped:
         print(skipped_note(skipped, verbose=verbose))
-    print(f"{len(table)} images labelled by {called}\nresults: {out}")
+    print(f"{len(table)} images labeled by {called}\nresults: {out}")
 
 
 def label(named: dict[str, Path], classifier: OnnxClassifier, workers: int) -> tuple[pd.DataFrame, list[str]]:

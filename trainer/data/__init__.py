@@ -1,1 +1,1 @@
-"""Data sets of labelled image folders: reading, splitting, describing, loading."""
+"""Datasets of labeled images: reading, splitting, describing, loading."""
