@@ -37,7 +37,7 @@ def test_a_folder_becomes_a_table_with_a_column_per_label(model, images, capsys)
     printed = capsys.readouterr().out
     assert "left out 1 unreadable images" in printed
     assert "red/broken.png: cannot identify image file" in printed
-    assert f"25 images labelled by {model}\n" in printed
+    assert f"25 images labeled by {model}\n" in printed
     table = pd.read_csv("predictions.csv", keep_default_na=False)
     assert table.columns.tolist() == ["file", "labels", "red", "green", "blue"]
     assert len(table) == 25

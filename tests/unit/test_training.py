@@ -138,7 +138,7 @@ def test_from_folder_to_champion(home, data, capsys):
     assert main(["predict", str(data / "test")]) == 0
     printed = capsys.readouterr().out
     assert "left out 1 unreadable images" in printed
-    assert "48 images labelled by manasight version 1 (champion)" in printed
+    assert "48 images labeled by manasight version 1 (champion)" in printed
     table = pd.read_csv("predictions.csv")
     right = [set(row.labels.split("-")) == set(Path(row.file).parent.name.split("-")) for row in table.itertuples()]
     assert np.mean(right) > 0.8
