@@ -7,6 +7,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
@@ -81,9 +82,9 @@ def tags(registry, image):
             with urllib.request.urlopen(request, timeout=10) as answer:
                 found[name] = answer.headers["Docker-Content-Digest"]
         except urllib.error.HTTPError as error:
-            if error.code < 500:
+            if error.code < 500 and error.code != HTTPStatus.NOT_FOUND:
                 raise
-            # The registry is writing this tag right now, so it is not there yet.
+            # The registry is writing this tag right now: listed or half written, it is not there yet.
     return found
 
 
