@@ -52,7 +52,10 @@ def connection_limit(wanted: int, descriptors: int) -> int:
 
 
 class Connections:
-    """All connections of the process. At a limit the one that has waited longest without a request makes room."""
+    """All connections of the process.
+
+    At a limit the one that has waited longest without a request makes room: first one that never sent a request.
+    """
 
     def __init__(self) -> None:
         """Nobody is connected."""
@@ -75,8 +78,8 @@ class Connections:
             crowded, status = {}, 0
         if status:
             self.dropped += 1
-            candidates = self.waiting if crowded is self.open else (found for found in crowded if found in self.waiting)
-            oldest = next(iter(candidates), None)
+            candidates = [found for found in self.waiting if crowded is self.open or found in crowded]
+            oldest = min(candidates, key=lambda found: found.requests > 0, default=None)  # the first of those that tie
             if oldest is None:
                 if not same:
                     del self.by_client[new.client_key]

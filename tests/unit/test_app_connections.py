@@ -153,6 +153,22 @@ def test_unfinished_connections_keep_nobody_out(app: str) -> None:
         assert ready(app, "127.128.0.2") == 200
 
 
+def test_unfinished_connections_do_not_end_one_that_was_answered(app: str) -> None:
+    """A browser keeps its connection open between two requests, and is not at fault for its neighbors."""
+    host = app.removeprefix("http://")
+    kept = http.client.HTTPConnection(host, timeout=SECONDS, source_address=("127.128.4.1", 0))
+    kept.connect()
+    opened = kept.sock
+    for _ in range(2):
+        kept.request("GET", "/ready")
+        assert kept.getresponse().read()
+        with ExitStack() as held:
+            for _ in range(100):
+                held.enter_context(connect(app, "127.128.4.1")).sendall(b"GET /ready HTTP/1.1\r\n")
+
+    assert kept.sock is opened
+
+
 def test_requests_that_drip_take_no_places(app: str) -> None:
     """64 bodies that are on their way; a request that is there is answered before them."""
     with ExitStack() as held:
