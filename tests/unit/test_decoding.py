@@ -147,6 +147,21 @@ def test_images_wait_for_time_that_the_one_before_them_does_not_use_up(decoders:
     assert [answer.result(60).size for answer in others] == [(300, 200)] * 6
 
 
+def test_short_images_cost_a_budget_what_they_take() -> None:
+    """Some milliseconds each, less than the kernel's tick: they add up as well."""
+    data = encoded(Image.effect_noise((800, 600), 60).convert("RGB"), "JPEG")
+    batch = Batch(1000.0)
+    with Decoders([Lane(1, USUAL)]) as one:
+        one.decode(data, SIZE)
+        process = psutil.Process(next(iter(one.workers)).pid)
+        before = sum(process.cpu_times()[:2])
+        for _ in range(200):
+            one.decode(data, SIZE, batch)
+        taken = sum(process.cpu_times()[:2]) - before
+
+    assert 1000.0 - batch.seconds == pytest.approx(taken, rel=0.35)
+
+
 def test_images_at_work_in_both_lanes_share_one_budget(decoders: Decoders) -> None:
     batch = Batch(USUAL.seconds + LARGE.seconds)
 
