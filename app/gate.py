@@ -17,9 +17,9 @@ SHOWN_CHARACTERS = 100  # of a path or name in an answer
 class Gate:
     """Refuses what app/routes.py does not list: 400 for a foreign host, 404 for a path, 405 for a method."""
 
-    def __init__(self, app: ASGIApp, settings: Network, base: str = "") -> None:
-        """`app` gets what is let through; the page is below `/base`."""
-        self.app = app
+    def __init__(self, app: ASGIApp, api: ASGIApp, settings: Network, base: str = "") -> None:
+        """`api` and `app` get what is let through; the page, which is the app's, is below `/base`."""
+        self.app, self.api = app, api
         self.settings = settings
         self.base = base
         self.cors = CORSMiddleware(
@@ -37,11 +37,11 @@ class Gate:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
+        route = scope["manasight.route"] = find(scope["path"], self.base)
         hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
         if not all(self.settings.allows_host(host) for host in hosts) or len(hosts) > 1:
             await self._refuse(scope, receive, send, _foreign_host(hosts))
             return
-        route = scope["manasight.route"] = find(scope["path"], self.base)
         if route and route.api and self.settings.cors_origins:
             await self.cors(scope, receive, send)
         else:
@@ -60,7 +60,7 @@ class Gate:
                 _drop_last_slash(scope, route)
                 refusal = _plain_form(scope) if scope["type"] == "http" and not route.api else None
                 if refusal is None:
-                    await self.app(scope, receive, send)
+                    await (self.api if route.api else self.app)(scope, receive, send)
                     return
         else:
             sentence = f"{_shown(scope['path'])} takes {route.methods[0]}, not {_shown(scope['method'])}."

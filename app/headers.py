@@ -1,10 +1,9 @@
 """ASGI middleware that puts the security headers on every response."""
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.patches import inline_script_hashes
-from app.routes import Who, find
+from app.routes import Route, Who
 
 ALWAYS = {
     "X-Content-Type-Options": "nosniff",
@@ -34,30 +33,42 @@ def policies(frame_ancestors: tuple[str, ...] = ()) -> tuple[str, str]:
 class SecurityHeaders:
     """Adds what a response does not say itself."""
 
-    def __init__(self, app: ASGIApp, base: str = "", frame_ancestors: tuple[str, ...] = ()) -> None:
+    def __init__(self, app: ASGIApp, frame_ancestors: tuple[str, ...] = ()) -> None:
         """`app` makes the responses; pages of `frame_ancestors` may show them in a frame."""
         self.app = app
-        self.base = base
-        self.page, self.data = policies(frame_ancestors)
-        self.always = ALWAYS if frame_ancestors else {**ALWAYS, "X-Frame-Options": "SAMEORIGIN"}
+        always = ALWAYS if frame_ancestors else {**ALWAYS, "X-Frame-Options": "SAMEORIGIN"}
+        page, data = policies(frame_ancestors)
+        self.page = _raw({**always, "Content-Security-Policy": page})
+        self.data = _raw({**always, "Content-Security-Policy": data})
+        self.media = _raw({**always, "Content-Security-Policy": data, "Cache-Control": "private"})  # of one visitor
+        self.api = _raw({**always, "Content-Security-Policy": data, "Cache-Control": "no-store"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and its response back with the headers."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        route = find(scope["path"], self.base)
-        own = {"Content-Security-Policy": self.data}
-        if route and route.who is Who.PAGE and route.path in ("/", "/static/{path:path}"):
-            own["Content-Security-Policy"] = self.page
-        elif route and (route.api or route.path.startswith("/media/")):
-            own["Cache-Control"] = "no-store" if route.api else "private"  # of one visitor
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in {**self.always, **own}.items():
-                    headers.setdefault(name, value)
+                headers = list(message.get("headers", ()))
+                there = {name.lower() for name, _ in headers}
+                wanted = self._wanted(scope.get("manasight.route"))
+                message["headers"] = headers + [found for found in wanted if found[0] not in there]
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
+
+    def _wanted(self, route: Route | None) -> list[tuple[bytes, bytes]]:
+        """The headers of a route, which the gate has found meanwhile."""
+        if route is None:
+            return self.data
+        if route.api:
+            return self.api
+        if route.who is Who.PAGE and route.path in ("/", "/static/{path:path}"):
+            return self.page
+        return self.media if route.path.startswith("/media/") else self.data
+
+
+def _raw(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]

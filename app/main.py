@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import streamlit as st
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
+from starlette.routing import Router
 
 from app.api import endpoints as api
 from app.api.metrics_port import metrics_server, start
@@ -72,12 +73,15 @@ ask_nobody_for_addresses()
 METRICS = network().metrics_port and metrics_server(network().metrics_port, api.metrics_text, ADDRESS)
 app = st.App(
     Path(__file__).with_name("page") / "main.py",
-    routes=[*api.routes(BASE), *downloads.routes(BASE)],
+    routes=downloads.routes(BASE),
     middleware=[
-        Middleware(SecurityHeaders, base=BASE, frame_ancestors=network().frame_ancestors),
+        Middleware(SecurityHeaders, frame_ancestors=network().frame_ancestors),
         # The name it listens on is one of its own.
         Middleware(
-            Gate, settings=replace(network(), allowed_hosts=(*network().allowed_hosts, ADDRESS.lower())), base=BASE
+            Gate,
+            api=Router(api.routes(BASE)),
+            settings=replace(network(), allowed_hosts=(*network().allowed_hosts, ADDRESS.lower())),
+            base=BASE,
         ),
         Middleware(LimitUploads),
         Middleware(LimitMessages),

@@ -5,7 +5,7 @@ import re
 import socket
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from app.patches import plain_address
@@ -87,6 +87,7 @@ class Network:
         return any(name == host or (host[:2] == "*." and name.endswith(host[1:])) for host in self.allowed_hosts)
 
 
+@lru_cache(4096)
 def client_of(address: str) -> str:
     """Whom an address is counted as: itself, or the network of 2^64 addresses that one IPv6 line has."""
     address = plain_address(address)
