@@ -30,6 +30,11 @@ class Settings:
     home: Path = Path(".manasight")
     watchdog_seconds: float = 10.0
 
+    @property
+    def follows(self) -> bool:
+        """Whether there is a server to ask for champions."""
+        return self.tracking_uri.startswith(("http://", "https://"))
+
     @classmethod
     def from_environment(cls) -> "Settings":
         """Read the environment once; an empty variable counts as not set."""

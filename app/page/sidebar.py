@@ -39,7 +39,7 @@ def show_model(shared: Serving, drawn: Served) -> None:
     st.html(f'<dl class="ms-model">{terms}</dl>')
     if served.champion and served.champion.run_url:
         st.link_button("Open the run in MLflow", served.champion.run_url, width="stretch")
-    if shared.registry and st.button("Look for a newer champion", width="stretch"):
+    if shared.follower and st.button("Look for a newer champion", width="stretch"):
         with st.spinner("Asking MLflow"):
             swapped = shared.check()
         if swapped:

@@ -13,6 +13,7 @@ from typing import Any
 from app.serving.model import Model, ModelError
 from app.serving.quarantine import Report, checker, remember
 from app.serving.registry import Champion
+from app.settings import Settings
 
 # Refusals that are remembered, newest last.
 MAX_REFUSALS = 64
@@ -54,6 +55,12 @@ class Champions:
         self.folder = folder
         self._warned = False
         self._refusals = self._load_refusals()
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Champions":
+        """One folder for each registered model, so that two servers never serve each other's champions."""
+        key = hashlib.sha256(f"{settings.tracking_uri}\n{settings.registered_name}".encode()).hexdigest()[:16]
+        return cls(settings.home / "app" / key)
 
     # What is kept
 

@@ -1,337 +1,50 @@
-"""The one model that the whole process serves: the file it starts with, then the registry's champion.
-
-A model that fails after it was taken over is withdrawn, and the last good one answers again.
-"""
+"""What the whole process serves with: the model in use, and the follower that looks for a newer one."""
 
 import functools
-import hashlib
-import logging
-import math
-import threading
-import time
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
-from pathlib import Path
 
-import numpy as np
-
-from app.serving.batching import Batcher, PredictionError
-from app.serving.champions import Champions, Refusal
-from app.serving.model import MAX_BATCH, Model, ModelError, Prediction
-from app.serving.quarantine import Report
-from app.serving.registry import Champion, Registry, RegistryError
-from app.serving.served import Served, drawn, read_card
-from app.serving.session import reason
-from app.serving.watchdog import Watchdog
+from app.serving.follower import Follower
+from app.serving.holder import Holder
+from app.serving.model import Prediction
+from app.serving.served import Served
 from app.settings import STARTER, Settings
-from contract.model import TemporaryModelError
-from contract.registry import ALIAS
 
 __all__ = ["STARTER", "Served", "Serving", "Settings", "serving"]
 
-# The model that comes with the app is as trusted as its code, which lies beside it: its check is not worth a second of
-# every start.
-STARTER_REPORT = Report(memory=0, seconds=0.1)
-# The first prediction of a process may be slow, as on an emulated processor, and nobody waits behind it.
-START_SECONDS = 240.0
 
-# A new champion has proved itself after this many images or seconds; until then one failure is enough to withdraw it.
-PROVEN_IMAGES, PROVEN_SECONDS = 200, 600.0
-# What withdraws a model after that: failed batches in a row, or two that hang within these seconds.
-MAX_FAILURES = 3
-OVERDUE_SECONDS = 3600.0
-# For the first prediction of a new champion, which waits behind others.
-FIRST_SECONDS = 60.0
-# Beyond the usual time between two looks at the registry: a download and a check take minutes at most.
-MAX_LOOK_SECONDS = 1200.0
-
-log = logging.getLogger("manasight")
-
-
-@dataclass
-class _Trial:
-    """A model that has not proved itself yet.
-
-    Attributes:
-        previous: answered before it and stays loaded; None after a start.
-        started: on the monotonic clock.
-        images: that it has answered.
-    """
-
-    previous: Served | None
-    started: float
-    images: int = 0
-
-
-class Serving:
-    """Holds the model in use, follows the registry in a background thread, and goes back when a model fails.
-
-    `served` is replaced as a whole, and who predicts holds on to what it read: a swap never mixes two models.
-    """
+class Serving(Holder):
+    """Holds the model in use, and follows the registry if there is one."""
 
     def __init__(self, settings: Settings) -> None:
         """Nothing is loaded before `start`."""
-        self.settings = settings
-        self.served: Served | None = None
-        self.problem = ""  # why no model could be loaded at start
-        self.note = ""  # what the last look at the registry found, if it was not the champion in use
-        self.trouble = False  # whether somebody should look at it
-        self.swaps = 0  # champions taken over since the start
-        self.refusals = 0  # models refused since the start, in their check or afterwards
-        self.rollbacks = 0  # models withdrawn since the start
-        self.batcher = Batcher(succeeded=self._succeeded, failed=self._failed)
-        self.watchdog = Watchdog(self._probe, lambda: self._last_success, settings.watchdog_seconds)
-        self.champions = Champions(self._kept_folder())
-        self._last_success = -math.inf
-        self._failures = 0  # in a row
-        self._overdue = -math.inf  # when a batch last took too long
-        self._trial: _Trial | None = None
-        self._swapping = threading.Lock()
-        self._checking = threading.Lock()
-        self._looked = time.monotonic()
-        self._stop = threading.Event()
-        self._watcher: threading.Thread | None = None
-        self.registry: Registry | None = None
-        uri = settings.tracking_uri
-        if uri.startswith(("http://", "https://")):
-            self.registry = Registry(uri, settings.registered_name, settings.mlflow_page)
-        elif uri:
-            self._report(f"MLFLOW_TRACKING_URI is {uri}; champions are fetched from http and https addresses only.")
+        super().__init__(settings)
+        self.follower = Follower(self) if settings.follows else None
+        if settings.tracking_uri and not self.follower:
+            self.report(
+                f"MLFLOW_TRACKING_URI is {settings.tracking_uri}; champions are fetched from http and https addresses "
+                "only."
+            )
 
     def start(self) -> None:
-        """Load the champion kept from last time, else the file; then follow the registry. Needs no network."""
-        found = self.champions.read(trial=True) if self.registry else None
-        if found:
-            kept = Served(*found)
-            try:
-                self._predict_first(kept.model, START_SECONDS)
-                self.served, self._trial = kept, _Trial(None, time.monotonic())
-            except ModelError as error:
-                log.warning("%s", error)
-        if self.served is None:
-            try:
-                file = self._load_file()
-                self._predict_first(file.model, START_SECONDS)
-                self.served = file
-            except ModelError as error:
-                self.problem = str(error)
-                self.refusals += 1
-                log.error("%s", error)
-        self.watchdog.start()
-        if self.registry:
-            self._watcher = threading.Thread(target=self._watch, name="manasight-registry", daemon=True)
-            self._watcher.start()
+        """Load a model, which needs no network, and follow the registry."""
+        super().start()
+        if self.follower:
+            self.follower.start()
 
     def stop(self) -> None:
         """End the background threads; what is being downloaded is dropped, what waits for a prediction gets it."""
-        self._stop.set()
-        self.watchdog.stop()
-        self.batcher.stop()
-        if self._trial:
-            self.champions.end_trial()
-
-    def current(self) -> Served:
-        """The model in use; hold on to it for everything that belongs to one answer.
-
-        Raises:
-            ModelError: if there is none.
-        """
-        if self.served is None:
-            raise ModelError(self.problem or "The model is still loading.")
-        return self.served
-
-    def submit(self, served: Served, image: np.ndarray) -> Future[Prediction]:
-        """Queue an image for a model: uint8 RGB pixels `[height, width, 3]` of its input size.
-
-        The answer raises PredictionError if the model fails.
-        """
-        return self.batcher.submit(served.model, image)
+        if self.follower:
+            self.follower.stop()
+        super().stop()
 
     def check(self) -> bool:
         """Ask the registry now, and serve its champion if that is another one; True if the model was swapped."""
-        if self.registry is None:
-            return False
-        with self._checking:
-            try:
-                return self._follow(self.registry)
-            except RegistryError as error:
-                self._report(str(error))
-            except Exception:
-                # Whatever a server answers: the thread and the page that ask continue with the model they have.
-                log.exception("checking the registry failed")
-                self._report("The registry's answer could not be understood; see the log.")
-            return False
-
-    def _watch(self) -> None:
-        while not self._stop.is_set():
-            self._looked = time.monotonic()
-            self.check()
-            self._stop.wait(self.settings.poll_seconds)
-
-    def _report(self, note: str, *, trouble: bool = True) -> None:
-        self.note, self.trouble = note, trouble
-
-    # Taking over a champion
-
-    def _follow(self, registry: Registry) -> bool:
-        champion = registry.champion()
-        current = self.served.champion if self.served else None
-        if champion is None:
-            note = f"MLflow has no version of “{registry.name}” with the alias “{ALIAS}”."
-            self._report(note, trouble=current is not None)  # a new system has none yet; here one is gone
-            return False
-        if current and (current.version, current.created) == (champion.version, champion.created):
-            self._report("", trouble=False)
-            return False
-        refusal = self.champions.refused(champion.version, champion.created)
-        if refusal is None and champion.sha256:
-            refusal = self.champions.refused(sha256=champion.sha256)
-        if refusal is None:
-            champion = replace(champion, run_url=registry.run_url(champion.run_id))
-            digest = ""
-            try:
-                data = registry.download(champion)
-                digest = hashlib.sha256(data).hexdigest()
-                model = self._verify(data, digest, champion)
-            except RegistryError:
-                raise
-            except Exception as error:  # whatever a file makes any library raise: it is not tried again
-                temporary = isinstance(error, TemporaryModelError | MemoryError | OSError)
-                sentence = str(error) if isinstance(error, ModelError) else reason(error)
-                refusal = self._refuse(champion, digest, f"refused: {sentence}", temporary=temporary)
-            else:
-                self._take_over(data, Served(model, champion))
-                return True
-        self._report(refusal.reason)
-        return False
-
-    def _verify(self, data: bytes, digest: str, champion: Champion) -> Model:
-        """Raises ModelError unless the bytes are the registered ones, pass the check and answer once here."""
-        if champion.sha256 and champion.sha256 != digest:
-            raise TemporaryModelError(
-                f"its file has the checksum {digest[:12]}…, registered was {champion.sha256[:12]}…"
-            )
-        if refusal := self.champions.refused(sha256=digest):
-            raise ModelError(refusal.reason)
-        model = Model(data, f"{champion.name} version {champion.version}")
-        self._predict_first(model)
-        return model
-
-    def _predict_first(self, model: Model, seconds: float = FIRST_SECONDS) -> None:
-        """One prediction through the queue, which also makes the first one of a user as fast as the others.
-
-        Raises:
-            TemporaryModelError: if it fails.
-        """
-        try:
-            usual, started = model.batch_seconds, time.monotonic()
-            model.batch_seconds = max(usual, seconds) if seconds > FIRST_SECONDS else usual
-            self.batcher.submit(model, drawn(model)).result(seconds)
-            # A machine on which one image takes seconds, as under emulation, needs longer for a batch too.
-            model.batch_seconds = min(seconds, max(usual, 2 * MAX_BATCH * (time.monotonic() - started)))
-        except PredictionError as error:
-            raise TemporaryModelError(f"the first prediction of {model.name} failed: {error.why}") from error
-        except TimeoutError as error:
-            raise TemporaryModelError(f"{model.name} made no prediction within {seconds:.0f} s") from error
-
-    def _take_over(self, data: bytes, served: Served) -> None:
-        if served.champion is None:
-            raise ValueError("only champions are taken over")
-        self.champions.begin_trial(served.model.sha256)
-        with self._swapping:
-            self._trial = _Trial(self.served, time.monotonic())
-            self.served, self._failures, self._overdue = served, 0, -math.inf
-            self.swaps += 1
-            self.problem = ""
-        self._report("", trouble=False)
-        log.info("now serving %s version %s", served.champion.name, served.champion.version)
-        self.champions.keep(data, served.champion, served.model.report)
-
-    def _refuse(self, champion: Champion, digest: str, why: str, *, temporary: bool) -> Refusal:
-        self.refusals += 1
-        sentence = f"Version {champion.version} was {why}"
-        log.warning("%s", sentence)
-        return self.champions.refuse(champion, digest, sentence, temporary=temporary)
-
-    # What becomes of the model in use
-
-    def _succeeded(self, model: Model, images: int) -> None:
-        """A batch was answered."""
-        self._last_success = time.monotonic()
-        served, trial = self.served, self._trial
-        if served is None or served.model is not model:
-            return
-        self._failures = 0
-        if trial is None:
-            return
-        trial.images += images
-        if trial.images >= PROVEN_IMAGES or self._last_success - trial.started >= PROVEN_SECONDS:
-            self._trial = None  # and with it the model before
-            self.champions.end_trial()
-
-    def _failed(self, model: Model, why: str, overdue: bool) -> None:
-        """A batch failed: go back to the last good model if this one is new, or fails again and again."""
-        with self._swapping:
-            served = self.served
-            if served is None or served.model is not model:
-                return
-            self._last_success = -math.inf
-            self.watchdog.wake()
-            self._failures += 1
-            again = overdue and time.monotonic() - self._overdue < OVERDUE_SECONDS
-            self._overdue = time.monotonic() if overdue else self._overdue
-            if self._trial is None and self._failures < MAX_FAILURES and not again:
-                return
-            fallback = self._fallback(model)
-            if fallback is None:
-                return
-            if served.champion:
-                self._refuse(served.champion, model.sha256, f"withdrawn: {why}", temporary=overdue)
-            model.withdrawn = why
-            self.served, self._trial, self._failures, self._overdue = fallback, None, 0, -math.inf
-            self.rollbacks += 1
-            self.champions.end_trial()
-            name = f"version {served.champion.version}" if served.champion else served.title
-            self._report(f"The model {name} was withdrawn: {why}. {fallback.title} answers again.")
-            log.error("%s", self.note)
-
-    def _fallback(self, failed: Model) -> Served | None:
-        """What answered before, or the newest kept champion, or the file of the start; None if all of them failed."""
-        if self._trial and self._trial.previous and not self._trial.previous.model.withdrawn:
-            return self._trial.previous
-        try:
-            if self.registry and (found := self.champions.read(failed.sha256)):
-                return Served(*found)
-            file = self._load_file()
-            return file if file.model.sha256 != failed.sha256 else None
-        except ModelError as error:
-            log.error("there is no model to go back to: %s", error)
-            return None
+        return self.follower is not None and self.follower.check()
 
     def _probe(self) -> Future[Prediction] | None:
-        """Queue the watchdog's image for the model in use."""
-        if self.registry and time.monotonic() - self._looked > self.settings.poll_seconds + MAX_LOOK_SECONDS:
-            self._report("The last question to MLflow has had no result for too long; restart the app.")
-        served = self.served
-        return self.batcher.submit(served.model, drawn(served.model)) if served else None
-
-    # What is on disk
-
-    def _load_file(self) -> Served:
-        """The file that the app was started with.
-
-        Raises:
-            ModelError: if it cannot be read or does not pass the check.
-        """
-        path = self.settings.model
-        report = STARTER_REPORT if path.resolve() == STARTER else None
-        return Served(Model.from_file(path, report), card=read_card(path.with_name("README.md")))
-
-    def _kept_folder(self) -> Path:
-        """One folder per registered model, so that two servers never serve each other's champions."""
-        settings = self.settings
-        key = hashlib.sha256(f"{settings.tracking_uri}\n{settings.registered_name}".encode()).hexdigest()[:16]
-        return settings.home / "app" / key
+        if self.follower and self.follower.is_stuck():
+            self.report("The last question to MLflow has had no result for too long; restart the app.")
+        return super()._probe()
 
 
 @functools.cache

@@ -113,7 +113,7 @@ def test_a_look_that_finds_nothing_new_is_one_question(
     register(tiny_model(), tmp_path)
     serving.check()
     asked: list[str] = []
-    serving.registry._session.hooks["response"].append(lambda answer, **_: asked.append(answer.url))
+    serving.follower.registry._session.hooks["response"].append(lambda answer, **_: asked.append(answer.url))
 
     assert not serving.check()
 
@@ -219,7 +219,7 @@ def test_the_champion_is_kept_for_a_start_without_mlflow(
     serving.check()
 
     later = Serving(settings)
-    later.registry = Registry("http://127.0.0.1:9", settings.registered_name)
+    later.follower.registry = Registry("http://127.0.0.1:9", settings.registered_name)
     later.start()
     later.check()
     later.stop()
@@ -240,7 +240,7 @@ def test_a_damaged_kept_champion_is_ignored(
     kept.write_bytes(damage)
 
     later = Serving(settings)
-    later.registry = Registry("http://127.0.0.1:9", settings.registered_name)
+    later.follower.registry = Registry("http://127.0.0.1:9", settings.registered_name)
     later.start()
     later.stop()
 

@@ -13,7 +13,7 @@ import pytest
 import requests
 from PIL import Image
 
-from app.serving import serving as app_serving
+from app.serving import follower, holder
 from app.serving.batching import PredictionError
 from app.serving.champions import RETRY_SECONDS, Champions
 from app.serving.quarantine import Report
@@ -71,14 +71,14 @@ def test_a_new_champion_that_fails_is_withdrawn_and_not_downloaded_again(serving
 def test_a_proven_champion_is_withdrawn_when_it_fails_again_and_again(
     serving: Serving, registry: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app_serving, "PROVEN_IMAGES", 2)
+    monkeypatch.setattr(holder, "PROVEN_IMAGES", 2)
     monkeypatch.setattr(serving.watchdog, "wake", lambda: None)  # its prediction succeeds
     registry.publish(hostile.failing_on(BAD).SerializeToString())
     assert serving.check()
     ask(serving)
     ask(serving)
 
-    for _ in range(app_serving.MAX_FAILURES):
+    for _ in range(holder.MAX_FAILURES):
         assert serving.current().champion
         with pytest.raises(PredictionError):
             ask(serving, BAD)
@@ -90,7 +90,7 @@ def test_a_proven_champion_is_withdrawn_when_it_fails_again_and_again(
 def test_a_proven_champion_that_hangs_twice_is_withdrawn_whatever_it_answers_between(
     serving: Serving, registry: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app_serving, "PROVEN_IMAGES", 1)
+    monkeypatch.setattr(holder, "PROVEN_IMAGES", 1)
     registry.publish(hostile.good(run_id="one").SerializeToString())
     assert serving.check()
     model = serving.current().model
@@ -105,7 +105,7 @@ def test_a_proven_champion_that_hangs_twice_is_withdrawn_whatever_it_answers_bet
 def test_a_success_between_failures_keeps_a_proven_champion(
     serving: Serving, registry: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app_serving, "PROVEN_IMAGES", 1)
+    monkeypatch.setattr(holder, "PROVEN_IMAGES", 1)
     registry.publish(hostile.failing_on(BAD).SerializeToString())
     assert serving.check()
     for _ in range(4):
@@ -155,7 +155,7 @@ def test_any_exception_is_a_refusal(
     def fail(*_arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr(app_serving, "Model", fail)
+    monkeypatch.setattr(follower, "Model", fail)
     registry.publish(b"model")
 
     assert not serving.check()
