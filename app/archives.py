@@ -12,6 +12,7 @@ from itertools import count, pairwise
 from pathlib import PurePosixPath
 
 from app.images import MAX_BYTES, ImageError
+from app.patches import zip_directory_size
 from app.text import file_name
 from contract.litter import is_litter
 
@@ -85,8 +86,7 @@ def members(data: bytes) -> list[Member]:
         ArchiveError: if the zip is damaged, overlaps itself, or would unpack to more than is read here.
     """
     try:
-        end = zipfile._EndRecData(io.BytesIO(data))  # no public function reads the end without the list
-        if end and end[zipfile._ECD_SIZE] > MAX_DIRECTORY:
+        if zip_directory_size(data) > MAX_DIRECTORY:
             raise ArchiveError(f"The zip's list of contents is too long; at most {MAX_MEMBERS} files are read.")
         archive = zipfile.ZipFile(io.BytesIO(data))
     except ArchiveError:

@@ -1,12 +1,14 @@
-"""Every reach of the HTTP layer into private parts of Streamlit and uvicorn; a test names the versions it was read in.
+"""Every reach of the app into private parts of libraries; a test names the versions that they were read in.
 
 Streamlit 1.67 starts uvicorn itself, with fixed options, and imports the app after uvicorn has chosen its classes.
 """
 
 import base64
 import hashlib
+import io
 import re
 import socket
+import zipfile
 from collections.abc import Callable
 from importlib.metadata import version
 from ipaddress import IPv6Address, ip_address
@@ -15,12 +17,15 @@ from pathlib import Path
 import streamlit
 import uvicorn.config
 from streamlit import net_util
+from streamlit.runtime import get_instance
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http import auto, h11_impl
 from uvicorn.protocols.websockets import websockets_sansio_impl
 
-# Look the patched places up again before changing one of these.
-READ_IN = {"streamlit": "1.67.0", "uvicorn": "0.54.0", "h11": "0.16.0", "starlette": "1.10.0"}
+# Look the patched places up again before changing one of these. Pillow's are in contract/metadata.py.
+READ_IN = {"pillow": "13.0.0", "streamlit": "1.67.0", "uvicorn": "0.54.0", "h11": "0.16.0", "starlette": "1.10.0"}
 
 
 def unread_versions() -> dict[str, str]:
@@ -91,3 +96,35 @@ def inline_script_hashes() -> list[str]:
     page = (Path(streamlit.__file__).parent / "static" / "index.html").read_text(encoding="utf-8")
     scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
     return [f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}" for text in scripts]
+
+
+def share_uploads() -> None:
+    """Keep Streamlit from copying all uploads each time that it draws a page; the app reads them once."""
+    setattr(UploadedFile, "__deepcopy__", lambda file, _memo: file)  # noqa: B010 - the class has none to assign to
+
+
+def waiting_uploads(session: str) -> dict[str, bytes]:
+    """The files that Streamlit holds for a visit, by their names there."""
+    return {file.file_id: file.data for file in list(_uploads().file_storage.get(session, {}).values())}
+
+
+def release_upload(session: str, key: str) -> None:
+    """Have Streamlit hold an empty file in place of one that was read."""
+    for file in _uploads().get_files(session, [key]):
+        _uploads().add_file(session, file._replace(data=b""))
+
+
+def zip_directory_size(data: bytes) -> int:
+    """Bytes of a zip's list of contents, which no public function tells without reading it; 0 if it has none.
+
+    Raises:
+        Exception: whatever the bytes make the reader raise.
+    """
+    end = zipfile._EndRecData(io.BytesIO(data))
+    return end[zipfile._ECD_SIZE] if end else 0
+
+
+def _uploads() -> MemoryUploadedFileManager:
+    manager = get_instance().uploaded_file_mgr
+    assert isinstance(manager, MemoryUploadedFileManager)
+    return manager

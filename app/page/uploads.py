@@ -9,21 +9,19 @@ from weakref import WeakValueDictionary
 import streamlit as st
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
-from streamlit.runtime import get_instance
-from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from app.archives import Member, Readable
 from app.limits import VISIT_BYTES, VISITS_BYTES
 from app.page.results import FULL, OVERHEAD, Result, open_file
+from app.patches import release_upload, share_uploads, waiting_uploads
 
 # Seconds that an upload waits for others to be stored before it is refused.
 PATIENCE_SECONDS = 60.0
 BUSY = "The app holds as many images of other visitors as it can; try again in a few minutes."
 
-# Streamlit draws each page with copies of all uploads; here they are read once, and released.
-setattr(UploadedFile, "__deepcopy__", lambda file, _memo: file)  # noqa: B010 - the class has none to assign to
+share_uploads()
 
 
 def take(file: UploadedFile) -> bytes:
@@ -71,13 +69,12 @@ class Visit:
     def held(self) -> int:
         """Bytes of what was opened, of what waits for it, and of what arrives."""
         opened = sum(file.held for file in list(self.files.values()))
-        return opened + sum(len(data) + OVERHEAD for data in self._waiting().values()) + self.arriving
+        return opened + sum(len(data) + OVERHEAD for data in waiting_uploads(self.session).values()) + self.arriving
 
     def open(self, key: str, name: str, load: Callable[[], bytes]) -> None:
         """Open a file, and hold what was found in it instead of Streamlit's copy."""
         data = load()
-        for file in self._uploads().get_files(self.session, [key]):
-            self._uploads().add_file(self.session, file._replace(data=b""))
+        release_upload(self.session, key)
         # An upload was counted when it arrived; a photo or sample was not.
         if self.held() + len(data) > VISIT_BYTES or all_held() + len(data) > VISITS_BYTES:
             self.files[key] = Opened([Result(name, b"", problem=FULL)])
@@ -92,16 +89,6 @@ class Visit:
                 break
             excess -= result.held
             result.drop(FULL)
-
-    def _waiting(self) -> dict[str, bytes]:
-        kept = self._uploads().file_storage.get(self.session, {})
-        return {file.file_id: file.data for file in list(kept.values())}
-
-    @staticmethod
-    def _uploads() -> MemoryUploadedFileManager:
-        manager = get_instance().uploaded_file_mgr
-        assert isinstance(manager, MemoryUploadedFileManager)
-        return manager
 
 
 # Each lives in its session's state, and ends with it.
