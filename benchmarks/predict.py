@@ -4,7 +4,7 @@
 
 In turns, so that other load on the machine meets both:
 
-- predict: what the command does: files are found, decoded, resized, labelled, and the table is made;
+- predict: what the command does: files are found, decoded, resized, labeled, and the table is made;
 - ready:   ONNX Runtime on the same images, already decoded, in batches of the same size;
 - decode:  reading and resizing alone, with as many threads as cores.
 

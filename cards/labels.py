@@ -10,7 +10,7 @@ import yaml
 
 from trainer.errors import UserError
 
-COLOURS = {"W": "white", "U": "blue", "B": "black", "R": "red", "G": "green"}
+COLORS = {"W": "white", "U": "blue", "B": "black", "R": "red", "G": "green"}
 COUNTS = {"none": range(1), "one": range(1, 2), "some": range(1, 6), "any": range(6)}
 RULES = Path(__file__).with_name("labels.yaml")
 FIELDS = (
@@ -38,49 +38,49 @@ def load_rules(path: Path | None = None) -> list[Row]:
         raise UserError(f"'{path}' is not a list of rows such as `- {{types: Creature, labels: creature}}`")
     for number, row in enumerate(rows, 1):
         where = f"row {number} of '{path}'"
-        unknown = [key for key in row if key not in (*FIELDS, "labels", "colours", "multicolour")]
+        unknown = [key for key in row if key not in (*FIELDS, "labels", "colors", "multicolor")]
         if unknown:
-            raise UserError(f"{where} names '{unknown[0]}'; there are {', '.join(FIELDS)}, colours and labels")
-        if str(row.get("colours", "any")) not in COUNTS:
-            raise UserError(f"{where} has colours '{row['colours']}'; say {', '.join(COUNTS)}")
-        if not isinstance(row.get("multicolour", False), bool):
-            raise UserError(f"{where} has multicolour '{row['multicolour']}'; say true or false")
+            raise UserError(f"{where} names '{unknown[0]}'; there are {', '.join(FIELDS)}, colors and labels")
+        if str(row.get("colors", "any")) not in COUNTS:
+            raise UserError(f"{where} has colors '{row['colors']}'; say {', '.join(COUNTS)}")
+        if not isinstance(row.get("multicolor", False), bool):
+            raise UserError(f"{where} has multicolor '{row['multicolor']}'; say true or false")
         for name in FIELDS:
             if name in row and not _is_wanted(row[name]):
                 raise UserError(f"{where} has {name} {row[name]!r}, which no card has; say a value, or [one, another]")
         if not isinstance(row.get("labels", ""), str):
-            raise UserError(f'{where} needs its labels as words: `labels: "{{colours}} creature"`')
-        unknown = [name for name in FIELD.findall(row.get("labels", "")) if name not in (*FIELDS, "colours")]
+            raise UserError(f'{where} needs its labels as words: `labels: "{{colors}} creature"`')
+        unknown = [name for name in FIELD.findall(row.get("labels", "")) if name not in (*FIELDS, "colors")]
         if unknown:
-            raise UserError(f"{where} has a label '{{{unknown[0]}}}'; there are {', '.join(FIELDS)} and colours")
+            raise UserError(f"{where} has a label '{{{unknown[0]}}}'; there are {', '.join(FIELDS)} and colors")
         if set(FIELD.sub("", row.get("labels", ""))) & {*"{}"}:
             raise UserError(f"{where} has labels '{row['labels']}' with a brace too many; write fields as {{rarity}}")
     return rows
 
 
-def colours_of(picture: dict[str, Any]) -> tuple[str, ...]:
-    """The colours' names in their usual order; a land's are those of its colour identity."""
+def colors_of(picture: dict[str, Any]) -> tuple[str, ...]:
+    """The colors' names in their usual order; a land's are those of its color identity."""
     is_land = "Land" in _words(picture)[0]
-    colours = picture.get("color_identity" if is_land else "colors") or ()
-    return tuple(name for letter, name in COLOURS.items() if letter in colours)
+    colors = picture.get("color_identity" if is_land else "colors") or ()
+    return tuple(name for letter, name in COLORS.items() if letter in colors)
 
 
-def labels_of(picture: dict[str, Any], rules: Sequence[Row], multicolour: bool = False) -> tuple[str, ...]:
+def labels_of(picture: dict[str, Any], rules: Sequence[Row], multicolor: bool = False) -> tuple[str, ...]:
     """The labels of one picture of a card, or none if the rules leave it out.
 
     Args:
         picture: a card as Scryfall describes it, with one `type_line`: that of the face in the picture.
         rules: what `load_rules` returns.
-        multicolour: whether rows for one colour also take cards of several.
+        multicolor: whether rows for one color also take cards of several.
     """
     types, subtypes = _words(picture)
-    colours = colours_of(picture)
-    values = picture | {"types": types, "subtypes": subtypes, "colours": colours}
+    colors = colors_of(picture)
+    values = picture | {"types": types, "subtypes": subtypes, "colors": colors}
     for row in rules:
-        count = row.get("colours", "any")
-        wanted = COUNTS["some" if multicolour and count == "one" else count]
+        count = row.get("colors", "any")
+        wanted = COUNTS["some" if multicolor and count == "one" else count]
         fits = all(_fits(values.get(name), row[name]) for name in row if name in FIELDS)
-        if fits and len(colours) in wanted and (multicolour or not row.get("multicolour")):
+        if fits and len(colors) in wanted and (multicolor or not row.get("multicolor")):
             found = [label for word in row.get("labels", "").split() for label in _filled(word, values)]
             return tuple(dict.fromkeys(found))
     return ()

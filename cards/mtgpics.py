@@ -30,7 +30,7 @@ def mtgpics(
     deck_url: str = "",
     save_dir: Path = Path(),
     label_with_scryfall: bool = False,
-    multicolour: bool = False,
+    multicolor: bool = False,
     labels: Path | None = None,
 ) -> None:
     """Fetch the card pictures of a set's page at mtgpics.com, in their large size, as <set>_<number>_<name>.jpg.
@@ -41,7 +41,7 @@ def mtgpics(
         deck_url: the page, such as https://www.mtgpics.com/set?set=318.
         save_dir: the folder to fill.
         label_with_scryfall: sort the pictures into label folders, by the cards' names and what Scryfall knows of them.
-        multicolour: keep multi-coloured cards, coloured artifacts and non-basic lands, with all their labels.
+        multicolor: keep multi-colored cards, colored artifacts and non-basic lands, with all their labels.
         labels: a YAML file of other rules, like cards/labels.yaml.
     """
     if not is_address(deck_url):
@@ -60,7 +60,7 @@ def mtgpics(
         raise UserError(f"{deck_url} links no card pictures (../pics/reg/…); is it the page of a set?")
     places = {name: name for name in pictures}
     if label_with_scryfall:
-        known = known_labels(well_formed(bulk_cards(open_scryfall())), rules, multicolour)
+        known = known_labels(well_formed(bulk_cards(open_scryfall())), rules, multicolor)
         places = {name: f"{'-'.join(known.get(_key(card), ()))}/{name}" for name, (card, _) in pictures.items()}
         places = {name: place.lstrip("/") for name, place in places.items()}
     lying = [path.relative_to(save_dir).as_posix() for path in sorted(save_dir.glob("[!.]*/*"))]
@@ -122,13 +122,13 @@ def links(page: bytes, address: str, charset: str | None = None) -> dict[str, tu
 
 
 def known_labels(
-    cards: Iterable[dict[str, Any]], rules: list[dict[str, Any]], multicolour: bool
+    cards: Iterable[dict[str, Any]], rules: list[dict[str, Any]], multicolor: bool
 ) -> dict[str, tuple[str, ...]]:
     """The labels behind every name of a card or of one of its faces; names that have none are left out."""
     known: dict[str, tuple[str, ...]] = {}
     for card in cards:
         for picture in pictures_of(card):
-            names = labels_of(picture, rules, multicolour)
+            names = labels_of(picture, rules, multicolor)
             for name in {picture.get("name", ""), card.get("name", "").partition(" // ")[0]} if names else ():
                 known.setdefault(_key(name), names)
     return known

@@ -50,9 +50,9 @@ def build_tiny_model(
     gain: float = 12.0,
     metadata: Mapping[str, object] | None = None,
 ) -> bytes:
-    """A model.onnx of Manasight's format that answers how much of each colour channel a picture has.
+    """A model.onnx of Manasight's format that answers how much of each color channel a picture has.
 
-    Three classes see the mean of their channel through a sigmoid (0.5 at half brightness); further classes see grey.
+    Three classes see the mean of their channel through a sigmoid (0.5 at half brightness); further classes see gray.
     `metadata` replaces `manasight.*` properties; the value None leaves one out.
     """
     import onnx

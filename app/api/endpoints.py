@@ -101,7 +101,7 @@ async def model(_request: Request) -> JSONResponse:
 
 
 async def predict(request: Request) -> Response:
-    """Labels and probabilities of the pictures in the request, or with `?heatmap=label` the heat map of one as PNG."""
+    """Labels and probabilities of the images in the request, or with `?heatmap=label` the heat map of one as PNG."""
     started = time.perf_counter()
     counters.active += 1
     client = client_of_request(request)
@@ -257,9 +257,9 @@ async def _predict_one(served: Served, data: bytes, batch: Batch, rgb: int = 0) 
     return decoded, prediction
 
 
-async def _predict(served: Served, pictures: list[tuple[str, bytes]]) -> Response:
+async def _predict(served: Served, images: list[tuple[str, bytes]]) -> Response:
     """A JSON answer with one entry per image; 422 if none of them could be read."""
-    batch = batch_of(sum(len(data) for _, data in pictures), len(pictures))
+    batch = batch_of(sum(len(data) for _, data in images), len(images))
 
     async def answer(name: str, data: bytes) -> dict[str, Any]:
         try:
@@ -270,7 +270,7 @@ async def _predict(served: Served, pictures: list[tuple[str, bytes]]) -> Respons
 
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(answer(*picture)) for picture in pictures]
+            tasks = [group.create_task(answer(*image)) for image in images]
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from errors
     answers = [task.result() for task in tasks]
@@ -279,15 +279,15 @@ async def _predict(served: Served, pictures: list[tuple[str, bytes]]) -> Respons
     return JSONResponse({"model": describe(served), "images": answers})
 
 
-async def _heat_map(served: Served, pictures: list[tuple[str, bytes]], label: str) -> Response:
-    """The one picture with a label's heat map over it, as PNG."""
+async def _heat_map(served: Served, images: list[tuple[str, bytes]], label: str) -> Response:
+    """The one image with a label's heat map over it, as PNG."""
     classes = served.model.classes
     if label not in classes:
         raise RequestError(422, f"The model has no label “{label[:MAX_SHOWN]}”; its labels are: {', '.join(classes)}.")
-    if len(pictures) != 1:
-        raise RequestError(422, "A heat map is drawn for one picture at a time.")
+    if len(images) != 1:
+        raise RequestError(422, "A heat map is drawn for one image at a time.")
     try:
-        data = pictures[0][1]
+        data = images[0][1]
         decoded, prediction = await _predict_one(served, data, batch_of(len(data), 1), HEAT_MAP_EDGE)
     except ImageError as error:
         raise RequestError(422, str(error)) from error

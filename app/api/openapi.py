@@ -4,7 +4,7 @@ from typing import Any
 
 
 def document(max_images: int, max_body: int) -> dict[str, Any]:
-    """The document, with the limits of one request: pictures, and bytes of the body."""
+    """The document, with the limits of one request: images, and bytes of the body."""
 
     def answer(text: str, schema: str) -> dict[str, Any]:
         return {
@@ -19,16 +19,16 @@ def document(max_images: int, max_body: int) -> dict[str, Any]:
     texts = {"type": "array", "items": text}
     probability = {"type": "number", "minimum": 0, "maximum": 1}
     served = {"name": text, "version": {"type": ["string", "null"]}, "sha256": text, "run_id": text}
-    picture = {"type": "string", "format": "binary"}
-    files = {"type": "array", "minItems": 1, "items": picture}
+    image = {"type": "string", "format": "binary"}
+    files = {"type": "array", "minItems": 1, "items": image}
     form = {"type": "object", "required": ["file"], "properties": {"file": files}}
     failed = fields(name=text, error=text)
     failures = {
         "400": answer("The client went away.", "Error"),
         "408": answer("Nothing of the request arrived for too long.", "Error"),
-        "413": answer(f"More than {max_body // 1024**2} MB, or more than {max_images} pictures.", "Error"),
-        "415": answer("The body is neither a form nor a picture.", "Error"),
-        "422": answer("No picture could be read, or the label is unknown.", "Error"),
+        "413": answer(f"More than {max_body // 1024**2} MB, or more than {max_images} images.", "Error"),
+        "415": answer("The body is neither a form nor an image.", "Error"),
+        "422": answer("No image could be read, or the label is unknown.", "Error"),
         "429": answer("Too many requests at once.", "Error"),
         "500": answer("The prediction failed.", "Error"),
         "503": answer("No model answers, or not in time.", "Error"),
@@ -36,25 +36,25 @@ def document(max_images: int, max_body: int) -> dict[str, Any]:
     heat_map = {
         "name": "heatmap",
         "in": "query",
-        "description": "A label of the model: answer with its heat map over the one picture, as PNG.",
+        "description": "A label of the model: answer with its heat map over the one image, as PNG.",
         "schema": text,
     }
-    predicted = answer("Labels and probabilities, one entry per picture in the order sent.", "Answer")
-    predicted["content"]["image/png"] = {"schema": picture}
+    predicted = answer("Labels and probabilities, one entry per image in the order sent.", "Answer")
+    predicted["content"]["image/png"] = {"schema": image}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Manasight", "version": "1", "description": "Multi-label image classification."},
         "paths": {
             "/api/predict": {
                 "post": {
-                    "summary": "Predict the labels of pictures",
+                    "summary": "Predict the labels of images",
                     "parameters": [heat_map],
                     "requestBody": {
                         "required": True,
                         "content": {
                             "multipart/form-data": {"schema": form},
-                            "image/*": {"schema": picture},
-                            "application/octet-stream": {"schema": picture},
+                            "image/*": {"schema": image},
+                            "application/octet-stream": {"schema": image},
                         },
                     },
                     "responses": {"200": predicted, **failures},

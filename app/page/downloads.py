@@ -15,7 +15,7 @@ MAX_DOWNLOADS = 4
 _running: set[str] = set()
 
 
-async def labelled(request: Request) -> Response:
+async def labeled(request: Request) -> Response:
     """The zip of the visit whose token is in the address; 404 if it has ended, 429 if one is being sent already."""
     found = visit_of_token(request.path_params["token"])
     if found is None or found.download is None:
@@ -26,7 +26,7 @@ async def labelled(request: Request) -> Response:
         _pieces(found),
         media_type="application/zip",
         headers={
-            "Content-Disposition": 'attachment; filename="manasight-labelled.zip"',
+            "Content-Disposition": 'attachment; filename="manasight-labeled.zip"',
             "Cache-Control": "no-store",
         },
     )
@@ -44,4 +44,4 @@ def _pieces(found: Visit) -> Iterator[bytes]:
 
 def routes(base: str) -> list[Route]:
     """The download beside the page, wherever a proxy's prefix puts it."""
-    return [Route(f"{base and f'/{base}'}/download/{{token}}", labelled, methods=["GET"])]
+    return [Route(f"{base and f'/{base}'}/download/{{token}}", labeled, methods=["GET"])]

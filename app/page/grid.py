@@ -8,7 +8,7 @@ from app.serving.model import Model
 from app.text import markdown
 
 PER_PAGE = 24
-UNREAD, UNLABELLED = "could not be read", "no label"
+UNREAD, UNLABELED = "could not be read", "no label"
 # More classes than this are not all listed at once.
 MANY = 40
 
@@ -36,7 +36,7 @@ def edit_labels(key: str, result: Result, model: Model, shift: float) -> None:
 
 @st.fragment
 def show_closely(key: str, result: Result, model: Model, shift: float) -> None:
-    """One picture with the heat map of a label over it, its labels, and every confidence."""
+    """One image with the heat map of a label over it, its labels, and every confidence."""
     if result.prediction is None:
         return
     left, right = st.columns([2, 3], gap="large")
@@ -57,7 +57,7 @@ def show_closely(key: str, result: Result, model: Model, shift: float) -> None:
                 alt += ": no place spoke for it"
             place.image(result.heat_map(model, looked), caption=markdown(alt), width="stretch", alt=alt)
         else:
-            alt = f"{result.name}: {', '.join(result.labels(model, shift)) or UNLABELLED}"
+            alt = f"{result.name}: {', '.join(result.labels(model, shift)) or UNLABELED}"
             width, height = result.size
             place.image(result.shown, caption=f"{markdown(result.name)}, {width} × {height}", width="stretch", alt=alt)
 
@@ -65,11 +65,11 @@ def show_closely(key: str, result: Result, model: Model, shift: float) -> None:
 def choose(results: dict[str, Result], model: Model, shift: float) -> dict[str, Result]:
     """The results that the filter lets through; without a choice all."""
     found: dict[str, set[str]] = {
-        key: {UNREAD} if result.problem else set(result.labels(model, shift)) or {UNLABELLED}
+        key: {UNREAD} if result.problem else set(result.labels(model, shift)) or {UNLABELED}
         for key, result in results.items()
     }
     present = set().union(*found.values())
-    options = [name for name in (*model.classes, UNLABELLED, UNREAD) if name in present]
+    options = [name for name in (*model.classes, UNLABELED, UNREAD) if name in present]
     counts = {name: sum(name in labels for labels in found.values()) for name in options}
     wanted = st.pills(
         "Show only",
@@ -77,17 +77,17 @@ def choose(results: dict[str, Result], model: Model, shift: float) -> dict[str, 
         selection_mode="multi",
         format_func=lambda name: f"{markdown(name)} · {counts[name]}",
         key="filter",
-        help="Of several, a picture has to have all. Downloads hold every picture, whatever is shown.",
+        help="Of several, an image has to have all. Downloads hold every image, whatever is shown.",
     )
     return {key: results[key] for key in results if set(wanted) <= found[key]}
 
 
 @st.fragment
 def show_grid(results: dict[str, Result], model: Model, shift: float) -> None:
-    """Many pictures, a page of them at a time, each with its labels, and a way to look closer."""
+    """Many images, a page of them at a time, each with its labels, and a way to look closer."""
     chosen = choose(results, model, shift)
     if not chosen:
-        st.info("No picture has all of these; take one away.")
+        st.info("No image has all of these; take one away.")
         return
     # A browser draws chips in half the time that it takes for lists to choose from.
     correcting = st.toggle("Correct labels", key="correcting")
@@ -99,7 +99,7 @@ def show_grid(results: dict[str, Result], model: Model, shift: float) -> None:
                 if result.problem:
                     st.error(f"**{markdown(result.name)}**: {markdown(result.problem)}", icon=":material/broken_image:")
                     continue
-                alt = f"{result.name}: {', '.join(result.labels(model, shift)) or UNLABELLED}"
+                alt = f"{result.name}: {', '.join(result.labels(model, shift)) or UNLABELED}"
                 st.image(result.shown, width="stretch", alt=alt)
                 if correcting:
                     edit_labels(key, result, model, shift)
@@ -109,7 +109,7 @@ def show_grid(results: dict[str, Result], model: Model, shift: float) -> None:
                     look_closer(key, result, model, shift)
 
 
-@st.dialog("One picture", width="large")
+@st.dialog("One image", width="large")
 def look_closer(key: str, result: Result, model: Model, shift: float) -> None:
-    """One picture of many, in a window over the grid."""
+    """One image of many, in a window over the grid."""
     show_closely(key, result, model, shift)

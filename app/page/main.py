@@ -22,14 +22,14 @@ STYLE = Path(__file__).with_name("page.css")
 # A file of its own: a Material icon would be fetched from a font server by every browser.
 ICON = Path(__file__).with_name("icon.png")
 
-# Pictures of one visit: each keeps its file and a small JPEG in memory until the visit ends.
-MAX_PICTURES = 1000
+# Images of one visit: each keeps its file and a small JPEG in memory until the visit ends.
+MAX_IMAGES = 1000
 # Decoded and predicted together, between two movements of the progress bar.
 CHUNK = 8
 
 
 def answer(shared: Serving, served: Served, given: list[Given], others: list[Given]) -> dict[str, Result]:
-    """A result for every picture, kept from one drawing of the page to the next; what is new is predicted."""
+    """A result for every image, kept from one drawing of the page to the next; what is new is predicted."""
     held = visit()
     for key in held.files.keys() - {key for key, _, _ in (*given, *others)}:
         del held.files[key]
@@ -37,9 +37,9 @@ def answer(shared: Serving, served: Served, given: list[Given], others: list[Giv
         if key not in held.files:
             held.open(key, name, load)
     results = {f"{key}/{index}": result for key, _, _ in given for index, result in enumerate(held.files[key].results)}
-    if len(results) > MAX_PICTURES:
-        st.warning(f"{len(results)} pictures were given; the first {MAX_PICTURES} are answered.")
-        results = dict(list(results.items())[:MAX_PICTURES])
+    if len(results) > MAX_IMAGES:
+        st.warning(f"{len(results)} images were given; the first {MAX_IMAGES} are answered.")
+        results = dict(list(results.items())[:MAX_IMAGES])
     pending = [r for r in results.values() if not r.problem and r.predicted_by != served.model.sha256]
     batch = batch_of(sum(result.size_in_bytes for result in pending), len(pending))
     bar = st.progress(0.0) if len(pending) > CHUNK else None
@@ -57,23 +57,23 @@ def answer(shared: Serving, served: Served, given: list[Given], others: list[Giv
         held.trim(pending[start : start + CHUNK])
         if bar:
             done = min(start + CHUNK, len(pending))
-            bar.progress(done / len(pending), text=f"{done} of {len(pending)} pictures")
+            bar.progress(done / len(pending), text=f"{done} of {len(pending)} images")
     if bar:
         bar.empty()
     return results
 
 
 def show_downloads(results: dict[str, Result], served: Served, shift: float) -> None:
-    """A table of everything, and the pictures sorted into folders of their labels, ready to train on."""
+    """A table of everything, and the images sorted into folders of their labels, ready to train on."""
     model = served.model
     separator = separator_for(model.classes)
 
-    def labelled() -> tuple[Iterator[Readable], str]:
+    def labeled() -> tuple[Iterator[Readable], str]:
         good = [result for result in results.values() if not result.problem]
         return ((result.name, result.load, result.labels(model, shift)) for result in good), separator
 
     held = visit()
-    held.download = labelled
+    held.download = labeled
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
             "Table (CSV)",

@@ -42,7 +42,7 @@ def bars(model: Model, prediction: Prediction, shift: float) -> str:
 
 
 def named_chips(result: Result, model: Model, shift: float) -> str:
-    """A picture's name and its labels as HTML."""
+    """An image's name and its labels as HTML."""
     name = markup(result.name) + (" (corrected)" if result.corrected is not None else "")
     listed = chips(result.labels(model, shift))
     spoken = name.replace("&lt;", "‹").replace("&gt;", "›")  # Streamlit drops an attribute that has a tag in it

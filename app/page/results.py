@@ -86,7 +86,7 @@ class Result:
         return model.labels(self.prediction.probabilities, shift)
 
     def heat_map(self, model: Model, label: str) -> Image.Image:
-        """The shown picture with a label's heat map over it; full colour is the strongest place of any label.
+        """The shown image with a label's heat map over it; full color is the strongest place of any label.
 
         Raises:
             ValueError: if nothing was predicted yet.

@@ -55,9 +55,9 @@ def show_limits(served: Served) -> None:
     """What a person must not expect, and the README beside the model's file, if there is one."""
     with st.expander("What it cannot do"):
         st.markdown(
-            f"- It knows {len(served.model.classes)} classes and nothing else: any picture, a cat too, gets answers in "
-            "them.\n- Pictures unlike those it was trained on (other angles, lighting, crops) are answered less well "
-            "than its test score says; that score is from pictures of the same source.\n- A confidence is no "
+            f"- It knows {len(served.model.classes)} classes and nothing else: any image, a cat too, gets answers in "
+            "them.\n- Images unlike those it was trained on (other angles, lighting, crops) are answered less well "
+            "than its test score says; that score is from images of the same source.\n- A confidence is no "
             "certainty; each class's threshold was chosen where it did best on the validation split.\n- The heat map "
             "says which places spoke for a class, not why."
         )

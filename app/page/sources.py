@@ -22,7 +22,7 @@ def gather(model: Model) -> tuple[list[Given], list[Given]]:
     fitting = samples(model)
     sources = ["Files", "Folder", "Camera", *(["Samples"] if fitting else [])]
     st.session_state.setdefault("source", "Files")
-    source = st.segmented_control("Pictures from", sources, required=True, key="source")
+    source = st.segmented_control("Images from", sources, required=True, key="source")
     # An uploader that is not drawn forgets its files: one that was chosen before is only hidden.
     seen = st.session_state.setdefault("seen", set())
     seen.add(source)
@@ -30,13 +30,13 @@ def gather(model: Model) -> tuple[list[Given], list[Given]]:
     if "Files" in seen:
         with st.container(key="files"):
             uploads["Files"] = st.file_uploader(
-                "Pictures, or a zip of them", accept_multiple_files=True, max_upload_size=MAX_UPLOAD_MB
+                "Images, or a zip of them", accept_multiple_files=True, max_upload_size=MAX_UPLOAD_MB
             )
     if "Folder" in seen:
         with st.container(key="folder"):
             kinds = list(EXTENSIONS)
             uploads["Folder"] = st.file_uploader(
-                "A folder of pictures", type=kinds, accept_multiple_files="directory", max_upload_size=MAX_UPLOAD_MB
+                "A folder of images", type=kinds, accept_multiple_files="directory", max_upload_size=MAX_UPLOAD_MB
             )
     for name in {"Files", "Folder"} & seen - {source}:
         st.html(f"<style>.st-key-{name.lower()} {{ display: none; }}</style>")

@@ -127,12 +127,12 @@ def is_card(found: Any) -> bool:
     """
     if not isinstance(found, dict):
         return False
-    colours = [found.get(name) or [] for name in ("colors", "color_identity")]
+    colors = [found.get(name) or [] for name in ("colors", "color_identity")]
     pictures, faces = found.get("image_uris") or {}, found.get("card_faces") or []
     return (
         all(is_text(found[name]) for name in TEXTS if name in found)
         and is_text(found.get("type_line") or "")
-        and all(isinstance(letters, list) and all(map(is_text, letters)) for letters in colours)
+        and all(isinstance(letters, list) and all(map(is_text, letters)) for letters in colors)
         and isinstance(pictures, dict)
         and all(is_text(address, ADDRESS) for address in pictures.values())
         and isinstance(faces, list)

@@ -18,7 +18,7 @@ from cards.scryfall.manifest import (
     unlisted,
     write_manifest,
 )
-from cards.scryfall.selection import choose, colours_named, keep, labelled_as_before
+from cards.scryfall.selection import choose, colors_named, keep, labeled_as_before
 from trainer.data.download import Wanted, check_failed, download_pictures
 from trainer.data.http import Web
 from trainer.errors import UserError
@@ -31,12 +31,12 @@ def scryfall(
     query: str | None = None,
     per_label_set: int | None = None,
     size: Literal["small", "normal", "large", "png"] = "normal",
-    multicolour: bool = False,
+    multicolor: bool = False,
     labels: Path | None = None,
     lang: str = "en",
     from_manifest: Path | None = None,
 ) -> None:
-    """Fetch card pictures from Scryfall into `<out>/<label>-<label>/`, labelled by what Scryfall knows of the cards.
+    """Fetch card pictures from Scryfall into `<out>/<label>-<label>/`, labeled by what Scryfall knows of the cards.
 
     What is there already is not fetched again: after a kill, run the same command again. `<out>/cards.csv` lists every
     picture with its source and its SHA-256. Answers are kept for 24 hours below `.manasight/cache`.
@@ -44,18 +44,18 @@ def scryfall(
     Args:
         out: the folder to fill.
         set: the code of a set, such as m19; give it several times for several sets.
-        colors: only cards of these colours, as letters of WUBRG; C keeps colourless ones.
+        colors: only cards of these colors, as letters of WUBRG; C keeps colorless ones.
         query: only what this search of Scryfall's finds, such as "year>=2015 rarity:common".
         per_label_set: at most so many pictures of each label set.
         size: of the pictures: small is 146×204 pixels, normal 488×680, large 672×936, png 745×1040.
-        multicolour: keep multi-coloured cards, coloured artifacts and non-basic lands, with all their labels.
+        multicolor: keep multi-colored cards, colored artifacts and non-basic lands, with all their labels.
         labels: a YAML file of other rules, like cards/labels.yaml.
         lang: the language of the cards, in Scryfall's codes.
         from_manifest: fetch exactly the pictures that this cards.csv lists.
     """
     if per_label_set is not None and per_label_set < 1:
         raise UserError(f"--per-label-set {per_label_set} keeps no picture; give 1 or more")
-    if from_manifest and (set or colors or query or per_label_set or labels or multicolour):
+    if from_manifest and (set or colors or query or per_label_set or labels or multicolor):
         raise UserError("--from-manifest says which pictures; leave out what chooses others")
     if not (from_manifest or set or query or per_label_set):
         raise UserError("say which cards: --set m19, --query 'year>=2015', --per-label-set 100 or --from-manifest FILE")
@@ -75,11 +75,11 @@ def scryfall(
                 f"name another folder"
             )
     else:
-        rules, wanted = load_rules(labels), colours_named(colors or [])
+        rules, wanted = load_rules(labels), colors_named(colors or [])
         cards = well_formed(search(web, query) if query else bulk_cards(web))
         sets = {code.casefold() for code in set or ()}
-        chosen = choose(cards, rules, sets, wanted, multicolour, lang, size)
-        pictures = keep(labelled_as_before(chosen, out), per_label_set, out)
+        chosen = choose(cards, rules, sets, wanted, multicolor, lang, size)
+        pictures = keep(labeled_as_before(chosen, out), per_label_set, out)
     fetch(web, pictures, out)
 
 

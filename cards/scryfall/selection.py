@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from cards.labels import COLOURS, Row, colours_of, labels_of
+from cards.labels import COLORS, Row, colors_of, labels_of
 from cards.scryfall.manifest import Picture, earlier_rows, place
 from trainer.data.download import file_name
 from trainer.errors import UserError
 
 
 def pictures_of(card: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The card as each of its pictures shows it, with that face's name, type line and colours.
+    """The card as each of its pictures shows it, with that face's name, type line and colors.
 
     A card that turns over has a picture of each side. Split, flip and adventure cards have both faces in one picture;
     the first one, whose frame it is, counts.
@@ -36,8 +36,8 @@ def choose(
     cards: Iterable[dict[str, Any]],
     rules: list[Row],
     sets: set[str],
-    colours: set[str] | None,
-    multicolour: bool,
+    colors: set[str] | None,
+    multicolor: bool,
     lang: str,
     size: str,
 ) -> Iterator[Picture]:
@@ -55,10 +55,10 @@ def choose(
         if card.get("image_status") in ("missing", "placeholder"):
             continue
         for picture in pictures_of(card):
-            shown = {*colours_of(picture)} or {"colourless"}
-            names = labels_of(picture, rules, multicolour)
+            shown = {*colors_of(picture)} or {"colorless"}
+            names = labels_of(picture, rules, multicolor)
             source = picture.get("image_uris", {}).get(size)
-            if names and source and (colours is None or shown <= colours):
+            if names and source and (colors is None or shown <= colors):
                 folder, number = sys.intern("-".join(names)), picture.get("collector_number", "")
                 ending = ".png" if urlsplit(source).path.endswith(".png") else ".jpg"
                 file = f"{folder}/{file_name(_stem(picture), ending)}"
@@ -68,7 +68,7 @@ def choose(
         raise UserError(f"there is no card of set '{unknown[0]}'; https://scryfall.com/sets lists the codes")
 
 
-def labelled_as_before(pictures: Iterable[Picture], out: Path) -> Iterator[Picture]:
+def labeled_as_before(pictures: Iterable[Picture], out: Path) -> Iterator[Picture]:
     """The pictures as they come.
 
     Raises:
@@ -112,15 +112,15 @@ def keep(pictures: Iterable[Picture], most: int | None, out: Path) -> list[Pictu
         for group in groups.values():
             thin_out(group)
     if not groups:
-        raise UserError("no card fits; choose other sets or colours, or look at the rules that --labels names")
+        raise UserError("no card fits; choose other sets or colors, or look at the rules that --labels names")
     return sorted((one for group in groups.values() for one in group.values()), key=lambda one: one.file)
 
 
-def colours_named(given: list[str]) -> set[str] | None:
-    """The names behind letters or names of colours."""
+def colors_named(given: list[str]) -> set[str] | None:
+    """The names behind letters or names of colors."""
     if not given:
         return None
-    names = COLOURS | {"C": "colourless"}
+    names = COLORS | {"C": "colorless"}
     found: set[str] = set()
     for word in given:
         if word.casefold() in names.values():
@@ -128,7 +128,7 @@ def colours_named(given: list[str]) -> set[str] | None:
         elif word and all(letter in names for letter in word.upper()):
             found |= {names[letter] for letter in word.upper()}
         else:
-            raise UserError(f"there is no colour '{word}'; give letters of WUBRG, and C for colourless")
+            raise UserError(f"there is no color '{word}'; give letters of WUBRG, and C for colorless")
     return found
 
 

@@ -39,11 +39,11 @@ def file(name: str, data: bytes) -> dict[str, object]:
     return {"name": name, "mimeType": "application/octet-stream", "buffer": data}
 
 
-def picture(colour: str, size: tuple[int, int] = (160, 224)) -> dict[str, object]:
-    """A PNG of one colour."""
+def picture(color: str, size: tuple[int, int] = (160, 224)) -> dict[str, object]:
+    """A PNG of one color."""
     buffer = io.BytesIO()
-    Image.new("RGB", size, colour).save(buffer, "PNG")
-    return file(f"{colour}.png", buffer.getvalue())
+    Image.new("RGB", size, color).save(buffer, "PNG")
+    return file(f"{color}.png", buffer.getvalue())
 
 
 def upload(page: Page, *files: dict[str, object]) -> None:
@@ -197,8 +197,8 @@ def test_a_bad_file_gets_a_sentence_and_the_others_go_on(page: Page, address: st
 def test_a_zip_is_opened(page: Page, address: str) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for colour in ("red", "lime"):
-            archive.writestr(f"cards/{colour}.png", picture(colour)["buffer"])
+        for color in ("red", "lime"):
+            archive.writestr(f"cards/{color}.png", picture(color)["buffer"])
         archive.writestr("cards/inner.zip", b"PK\x03\x04")
     page.goto(address)
 
@@ -310,7 +310,7 @@ def test_the_filter_leaves_only_pictures_with_the_label(page: Page, address: str
 
     page.get_by_role("button", name="blue · 1").click()
 
-    expect(page.get_by_text("No picture has all of these")).to_be_visible()
+    expect(page.get_by_text("No image has all of these")).to_be_visible()
 
 
 def test_many_pictures_come_in_pages(page: Page, address: str) -> None:
@@ -374,11 +374,11 @@ def test_corrected_pictures_train_a_model(page: Page, address: str, tmp_path: Pa
         page.get_by_role("link", name="Images in label folders").click()
 
     with zipfile.ZipFile(pictures.value.path()) as archive:
-        archive.extractall(tmp_path / "labelled")
+        archive.extractall(tmp_path / "labeled")
     manasight = Path(sys.executable).with_name("manasight")
     small = ["--data.root=splits", "--data.input_size=[32,32]", "--trainer.max_epochs=1"]
     for command in (
-        ["data", "split", "labelled", "splits"],
+        ["data", "split", "labeled", "splits"],
         ["fit", "--config", ROOT / "trainer/experiments/scratch.yaml", *small],
         ["evaluate"],
     ):

@@ -14,7 +14,7 @@ from processes import Manasight
 # A runner in the background is deaf to Ctrl-C, and so would be every process that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-COLOURS = {"red": (200, 40, 40), "green": (40, 170, 60), "blue": (50, 80, 210)}
+COLORS = {"red": (200, 40, 40), "green": (40, 170, 60), "blue": (50, 80, 210)}
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +45,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_database: Path) ->
 def make_images(tmp_path: Path) -> Callable[..., Path]:
     """A function that makes `<tmp_path>/<name>/<folder>/<n>.png` for folders that name labels.
 
-    Colours are seen in the picture, `square` as a white square on it: three colours and a shape that a tiny training
+    Colors are seen in the picture, `square` as a white square on it: three colors and a shape that a tiny training
     can tell apart. Every image is different.
     """
 
@@ -55,7 +55,7 @@ def make_images(tmp_path: Path) -> Callable[..., Path]:
         for folder, count in folders.items():
             (root / folder).mkdir(parents=True)
             for number in range(count):
-                base = next((COLOURS[label] for label in folder.split("-") if label in COLOURS), (120, 120, 120))
+                base = next((COLORS[label] for label in folder.split("-") if label in COLORS), (120, 120, 120))
                 pixels = np.clip(np.array(base) + rng.normal(0, 25, (*size, 3)), 0, 255)
                 if "square" in folder.split("-"):
                     top, left = rng.integers(2, size[0] // 2), rng.integers(2, size[1] // 2)

@@ -16,10 +16,10 @@ from app.archives import ArchiveError, is_zip, members, separator_for
 from app.images import ImageError
 
 
-def png(colour: str = "red") -> bytes:
+def png(color: str = "red") -> bytes:
     """A small picture."""
     buffer = io.BytesIO()
-    Image.new("RGB", (8, 8), colour).save(buffer, "PNG")
+    Image.new("RGB", (8, 8), color).save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -190,7 +190,7 @@ def test_a_damaged_zip_gets_a_sentence(data: bytes) -> None:
         members(data)
 
 
-def test_labelled_pictures_go_into_the_folders_of_their_labels() -> None:
+def test_labeled_pictures_go_into_the_folders_of_their_labels() -> None:
     data = pack([("x/card.png", png(), ["red", "creature"]), ("none.png", png(), [])], "-")
 
     with zipfile.ZipFile(io.BytesIO(data)) as archive:

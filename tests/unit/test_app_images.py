@@ -66,7 +66,7 @@ def test_every_format_is_read(kind: str, options: dict) -> None:
         (Image.new("RGBA", (4, 4), (255, 0, 0, 51)), (255, 204, 204)),
         (Image.fromarray(np.full((4, 4), 51400, np.uint16)), (200, 200, 200)),
     ],
-    ids=["grey", "bilevel", "palette", "clear grey", "clear", "translucent", "16 bit"],
+    ids=["gray", "bilevel", "palette", "clear gray", "clear", "translucent", "16 bit"],
 )
 def test_every_mode_becomes_rgb(image: Image.Image, expected: tuple[int, ...]) -> None:
     assert corner(decode(encoded(image))) == expected
@@ -78,7 +78,7 @@ def test_cmyk_becomes_rgb() -> None:
     np.testing.assert_allclose(corner(found), (255, 0, 0), atol=6)
 
 
-def test_a_palette_with_a_clear_colour_lies_over_white() -> None:
+def test_a_palette_with_a_clear_color_lies_over_white() -> None:
     image = Image.new("P", (4, 4), 0)
     image.putpalette([10, 20, 30])
 
@@ -90,7 +90,7 @@ def test_floating_point_is_scaled() -> None:
 
 
 def test_an_animation_is_its_first_frame() -> None:
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
 
     assert corner(decode(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))) == (255, 0, 0)
 
@@ -166,7 +166,7 @@ def bomb() -> Callable[[int, int], bytes]:
 def pictures() -> dict[str, bytes]:
     """A file of every mode and depth that can be stored."""
     ramp = np.linspace(0, 1, 32 * 32).reshape(32, 32)
-    greys = {
+    grays = {
         "16-bit": (ramp * 65535).astype(np.uint16),
         "16-bit dark": (ramp * 200).astype(np.uint16),
         "16-bit big-endian": (ramp * 200).astype(">u2"),
@@ -177,17 +177,17 @@ def pictures() -> dict[str, bytes]:
         "floats to 65535": (ramp * 65535).astype(np.float32),
         "floats with holes": np.where(ramp > 0.5, np.nan, ramp).astype(np.float32),
     }
-    found = {name: encoded(Image.fromarray(values), "TIFF") for name, values in greys.items()}
+    found = {name: encoded(Image.fromarray(values), "TIFF") for name, values in grays.items()}
     for name in ("16-bit", "16-bit dark"):
-        found[f"{name} PNG"] = encoded(Image.fromarray(greys[name]))
-        found[f"{name} PPM"] = encoded(Image.fromarray(greys[name]), "PPM")
+        found[f"{name} PNG"] = encoded(Image.fromarray(grays[name]))
+        found[f"{name} PPM"] = encoded(Image.fromarray(grays[name]), "PPM")
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 4), np.uint8))
     for mode in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"):
         for kind in ("PNG", "TIFF", "WEBP", "GIF", "JPEG"):
             with suppress(OSError, ValueError):  # no format has all
                 found[f"{mode} {kind}"] = encoded(noise.convert(mode), kind)
-    found["RGB PNG with a clear colour"] = encoded(noise.convert("RGB"), transparency=noise.getpixel((0, 0))[:3])
-    found["16-bit PNG with a clear grey"] = encoded(Image.fromarray(greys["16-bit"]), transparency=0)
+    found["RGB PNG with a clear color"] = encoded(noise.convert("RGB"), transparency=noise.getpixel((0, 0))[:3])
+    found["16-bit PNG with a clear gray"] = encoded(Image.fromarray(grays["16-bit"]), transparency=0)
     return found
 
 
@@ -321,14 +321,14 @@ def test_a_heat_map_is_bright_where_the_class_was_found() -> None:
     found = np.zeros((4, 4), np.float32)
     found[:, 2:] = 5
 
-    shown = np.asarray(overlay(Image.new("RGB", (80, 80), "grey"), found, 5.0).convert("L"), dtype=float)
+    shown = np.asarray(overlay(Image.new("RGB", (80, 80), "gray"), found, 5.0).convert("L"), dtype=float)
 
     assert shown.shape == (80, 80)
     assert shown[:, 60:].mean() > 2 * shown[:, :20].mean()
 
 
 def test_a_class_that_was_not_found_has_no_heat() -> None:
-    plain = overlay(Image.new("RGB", (80, 80), "grey"), np.full((4, 4), -1, np.float32), 0.0)
+    plain = overlay(Image.new("RGB", (80, 80), "gray"), np.full((4, 4), -1, np.float32), 0.0)
 
     assert len(plain.getcolors()) == 1
 

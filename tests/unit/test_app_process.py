@@ -36,10 +36,10 @@ sys.addaudithook(hook)
 """
 
 
-def png(colour: str = "red", size: tuple[int, int] = (40, 56)) -> bytes:
-    """A picture of one colour."""
+def png(color: str = "red", size: tuple[int, int] = (40, 56)) -> bytes:
+    """A picture of one color."""
     buffer = io.BytesIO()
-    Image.new("RGB", size, colour).save(buffer, "PNG")
+    Image.new("RGB", size, color).save(buffer, "PNG")
     return buffer.getvalue()
 
 

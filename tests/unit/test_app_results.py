@@ -90,10 +90,10 @@ def test_what_is_shown_is_small_and_keeps_its_shape(serving: Serving, served: Se
 def test_a_zip_is_opened_and_what_it_holds_is_predicted_together(tmp_path: Path, tiny_file: Path) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for colour in ("red", "lime", "blue"):
+        for color in ("red", "lime", "blue"):
             picture = io.BytesIO()
-            Image.new("RGB", (16, 24), colour).save(picture, "PNG")
-            archive.writestr(f"{colour}.png", picture.getvalue())
+            Image.new("RGB", (16, 24), color).save(picture, "PNG")
+            archive.writestr(f"{color}.png", picture.getvalue())
         archive.writestr("notes.txt", b"hello")
     serving = Serving(Settings(model=tiny_file, home=tmp_path))
     serving.start()

@@ -110,7 +110,7 @@ def test_the_backbone_runs_once_per_image_and_version(home, data, tmp_path, monk
             continue
         torch.testing.assert_close(kept[f"network.backbone.{name}"], tensor, atol=0, rtol=0)
     figures = connect().get_run(run_id).data.metrics
-    assert figures["val_loss"] < 0.5  # random features tell colours apart; guessing gives 0.6
+    assert figures["val_loss"] < 0.5  # random features tell colors apart; guessing gives 0.6
     assert figures["train_seconds"] > 0
 
     # The file is the same contract: images in, probabilities and maps out.

@@ -174,8 +174,8 @@ def test_a_flip_is_a_flip():
         ("saturation", ImageEnhance.Color),
     ],
 )
-def test_colours_change_as_pillow_changes_them(kind, enhancer, monkeypatch):
-    """One matrix against Pillow's own enhancers; contrast turns about mid-grey here, about the image's mean there."""
+def test_colors_change_as_pillow_changes_them(kind, enhancer, monkeypatch):
+    """One matrix against Pillow's own enhancers; contrast turns about mid-gray here, about the image's mean there."""
     pixels = np.random.default_rng(0).integers(60, 196, (40, 32, 3), dtype=np.uint8)
     image = Image.fromarray(pixels)
     rng = random.Random(0)

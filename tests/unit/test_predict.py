@@ -136,7 +136,7 @@ def test_a_mistake_is_one_sentence_and_no_table(model, images, capsys, args, say
 
 
 @pytest.mark.slow
-def test_images_in_s3_are_labelled_under_their_addresses(model, images, tmp_path, monkeypatch, capsys):
+def test_images_in_s3_are_labeled_under_their_addresses(model, images, tmp_path, monkeypatch, capsys):
     with s3_server(tmp_path / "s3") as environment:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)

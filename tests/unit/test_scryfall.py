@@ -21,13 +21,13 @@ from trainer.cli import main
 from trainer.data.http import retry_after
 from trainer.errors import UserError
 
-COLOURS = {"W": "white", "U": "blue", "B": "black", "R": "red", "G": "green"}
+COLORS = {"W": "white", "U": "blue", "B": "black", "R": "red", "G": "green"}
 
 
 def deck(code: str = "m19", each: int = 2) -> list[dict]:
     """Cards of the original's 18 label sets, and others that it leaves out."""
     cards = []
-    for letter, name in COLOURS.items():
+    for letter, name in COLORS.items():
         for number in range(each):
             cards += [
                 card(f"{name} bear {number}", "Creature — Bear", letter, set=code),
@@ -93,7 +93,7 @@ def sentence(capsys: pytest.CaptureFixture[str], *args: object) -> str:
 
 
 @pytest.mark.parametrize(
-    ("type_line", "colors", "usual", "multicolour"),
+    ("type_line", "colors", "usual", "multicolor"),
     [
         ("Creature — Bear", "G", "green creature", "green creature"),
         ("Legendary Enchantment Creature — God", "W", "white creature", "white creature"),
@@ -117,12 +117,12 @@ def sentence(capsys: pytest.CaptureFixture[str], *args: object) -> str:
         ("Battle — Siege", "R", "", ""),
     ],
 )
-def test_the_table_gives_the_originals_labels(type_line, colors, usual, multicolour):
+def test_the_table_gives_the_originals_labels(type_line, colors, usual, multicolor):
     land = "Land" in type_line
     shown = {"type_line": type_line, "colors": [] if land else list(colors), "color_identity": list(colors)}
     rules = load_rules()
     assert " ".join(labels_of(shown, rules)) == usual
-    assert " ".join(labels_of(shown, rules, multicolour=True)) == multicolour
+    assert " ".join(labels_of(shown, rules, multicolor=True)) == multicolor
 
 
 def test_tokens_and_gold_bordered_cards_are_left_out():
@@ -149,7 +149,7 @@ def test_a_table_of_ones_own(tmp_path):
         "- {rarity: [rare, mythic], labels: 'precious {subtypes}'}\n"
         "- {keywords: First strike, labels: '{keywords} {rarity}'}\n"
         "- {types: Legendary Land, labels: 'place_{set}'}\n"
-        "- {types: Sorcery, labels: '{rarity}_{set} {keywords}_{colours}'}\n"
+        "- {types: Sorcery, labels: '{rarity}_{set} {keywords}_{colors}'}\n"
     )
     rules = load_rules(path)
     assert labels_of(card("x", "Land — Urza’s Power-Plant", rarity="rare"), rules) == (
@@ -170,8 +170,8 @@ def test_a_table_of_ones_own(tmp_path):
     [
         ("rows: 1", "is not a list of rows"),
         ("- {typ: Creature, labels: x}", "names 'typ'; there are types"),
-        ("- {colours: two, labels: x}", "has colours 'two'; say none, one"),
-        ("- {labels: '{colour}'}", "has a label '{colour}'"),
+        ("- {colors: two, labels: x}", "has colors 'two'; say none, one"),
+        ("- {labels: '{color}'}", "has a label '{color}'"),
         ("- {labels: [a, b]}", "needs its labels as words"),
         ("- {", "cannot read the rules"),
         ("[" * 12_000, "cannot read the rules"),
@@ -181,7 +181,7 @@ def test_a_table_of_ones_own(tmp_path):
         ("- {types: [], labels: x}", r"has types \[\], which no card has"),
         ("- {types: {a: b}, labels: x}", "which no card has"),
         ("- {types: [[Creature]], labels: x}", "which no card has"),
-        ("- {multicolour: 'false', labels: x}", "has multicolour 'false'; say true or false"),
+        ("- {multicolor: 'false', labels: x}", "has multicolor 'false'; say true or false"),
     ],
 )
 def test_mistakes_in_a_table_are_a_sentence(tmp_path, text, says):
@@ -193,7 +193,7 @@ def test_mistakes_in_a_table_are_a_sentence(tmp_path, text, says):
 # Fetching -------------------------------------------------------------------------------------------------------------
 
 
-def test_cards_become_a_labelled_tree(server, tmp_path, capsys):
+def test_cards_become_a_labeled_tree(server, tmp_path, capsys):
     server.cards = [*deck("m19"), *deck("m20"), *deck("xyz"), TURNING]
     out = tmp_path / "cards"
     assert run(out, "--set", "m19", "--set", "M20") == 0
@@ -209,7 +209,7 @@ def test_cards_become_a_labelled_tree(server, tmp_path, capsys):
     assert {row["file"]: row["sha256"] for row in rows} == {k: v for k, v in tree(out).items() if k != "cards.csv"}
 
 
-def test_colours_sizes_and_counts(server, tmp_path):
+def test_colors_sizes_and_counts(server, tmp_path):
     server.cards = deck(each=5)
     assert run(tmp_path / "a", "--colors", "W", "--colors", "blue", "--set", "m19", "--size", "small") == 0
     assert {path.name.split("-")[0] for path in (tmp_path / "a").iterdir()} == {
@@ -279,12 +279,12 @@ def test_two_labellings_are_not_mixed(server, tmp_path, capsys, most):
     error = sentence(capsys, out, "--set", "m19", "--labels", table, *most)
     assert "of these pictures under other labels, such as that of 'common/m19_" in error
     assert (tree(out), server.count(".jpg")) == (before, asked)
-    assert run(out, "--set", "m20", "--multicolour") == 0
+    assert run(out, "--set", "m20", "--multicolor") == 0
 
 
-def test_multicoloured_cards_keep_all_their_labels(server, tmp_path):
+def test_multicolored_cards_keep_all_their_labels(server, tmp_path):
     server.cards = deck()
-    assert run(tmp_path / "cards", "--set", "m19", "--multicolour") == 0
+    assert run(tmp_path / "cards", "--set", "m19", "--multicolor") == 0
     assert (tmp_path / "cards" / "red-green-creature").is_dir()
     assert (tmp_path / "cards" / "blue-red-mana").is_dir()
 
@@ -657,7 +657,7 @@ def test_damaged_card_data_is_removed(server, tmp_path, capsys, damage):
     [
         ([], "say which cards"),
         (["--set", "nope"], "there is no card of set 'nope'"),
-        (["--set", "m19", "--colors", "X"], "there is no colour 'X'"),
+        (["--set", "m19", "--colors", "X"], "there is no color 'X'"),
         (["--per-label-set", "0"], "keeps no picture"),
         (["--set", "m19", "--labels", "gone.yaml"], "the rules in 'gone.yaml': No such file or directory\n"),
         (["--query", "\udcff"], "'\\xff' is not UTF-8"),

@@ -36,20 +36,20 @@ def make_textured(root: Path, folders: dict[str, int]) -> Path:
 
 
 def drawn(kind: str, rng: np.random.Generator) -> Image.Image:
-    """Shapes of one colour on another: the hash of most is nearly all zeros."""
-    ground, colour = (tuple(rng.integers(0, 256, 3).tolist()) for _ in range(2))
+    """Shapes of one color on another: the hash of most is nearly all zeros."""
+    ground, color = (tuple(rng.integers(0, 256, 3).tolist()) for _ in range(2))
     image = Image.new("RGB", (64, 64), ground)
     draw = ImageDraw.Draw(image)
     if kind == "circle":
         radius = int(rng.integers(8, 22))
         x, y = rng.integers(radius, 64 - radius, 2).tolist()
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
         return image
     step = int(rng.integers(4, 16))
     for top in range(0, 64, step):
         for left in range(0, 64, step):
             if (top // step + (left // step if kind == "checkers" else 0)) % 2:
-                draw.rectangle((left, top, left + step - 1, top + step - 1), fill=colour)
+                draw.rectangle((left, top, left + step - 1, top + step - 1), fill=color)
     return image
 
 
@@ -133,11 +133,11 @@ def test_plain_pictures_of_different_shapes_are_not_alike(tmp_path):
         assert counts == {kind: pytest.approx(wanted, abs=1) for kind in ("circle", "stripes", "checkers")}
 
 
-def test_shapes_that_differ_only_in_colour_are_not_alike():
+def test_shapes_that_differ_only_in_color_are_not_alike():
     groups = []
-    for colour in ("red", "orange", "blue", "black"):
+    for color in ("red", "orange", "blue", "black"):
         image = Image.new("RGB", (200, 200), "white")
-        ImageDraw.Draw(image).ellipse((50, 50, 150, 150), fill=colour)
+        ImageDraw.Draw(image).ellipse((50, 50, 150, 150), fill=color)
         groups.append(fingerprint(image))
     assert len(set(group_alike(groups, 20).tolist())) == 4
 

@@ -21,7 +21,7 @@ from trainer.report.evaluation import spread
 from trainer.tracking.mlflow import connect
 from trainer.tracking.runs import TrainedRun, load_run
 
-# Points on the way from grey to the image: twice as many change a map by less than its picture shows.
+# Points on the way from gray to the image: twice as many change a map by less than its picture shows.
 STEPS = 32
 
 
@@ -116,7 +116,7 @@ def attributions(
         Occlusion(network),
     )
     # Gray as the network sees it: zero after normalization, which speaks neither for nor against a label.
-    grey = (network.mean * 255).expand(1, *images.shape[1:]).contiguous()
+    gray = (network.mean * 255).expand(1, *images.shape[1:]).contiguous()
     window = (max(1, images.shape[1] // 8), max(1, images.shape[2] // 8), 3)
     stride = (max(1, window[0] // 2), max(1, window[1] // 2), 3)
     found: dict[str, list[np.ndarray]] = {
@@ -130,9 +130,9 @@ def attributions(
         pixels = torch.from_numpy(image)[None].float()
         found["activation map"].append(exported.activation_maps(image[None])[0, target])
         found["LayerGradCam"].append(cam.attribute(pixels, target=target)[0, 0].detach().numpy())
-        marks = gradients.attribute(pixels, grey, target=target, n_steps=STEPS, internal_batch_size=8)
+        marks = gradients.attribute(pixels, gray, target=target, n_steps=STEPS, internal_batch_size=8)
         found["IntegratedGradients"].append(marks[0].sum(2).detach().float().numpy())
-        marks = occlusion.attribute(pixels, window, stride, grey, target=target, perturbations_per_eval=16)
+        marks = occlusion.attribute(pixels, window, stride, gray, target=target, perturbations_per_eval=16)
         found["Occlusion"].append(marks[0].sum(2).detach().float().numpy())
     return found
 

@@ -178,7 +178,7 @@ class OnnxClassifier:
             raise UserError(f"'{path}' cannot be run: {reason}; export the model again") from error
 
     def check(self) -> None:
-        """Try the file on one grey image.
+        """Try the file on one gray image.
 
         Raises:
             UserError: if it does not answer as the format says.

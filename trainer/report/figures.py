@@ -183,11 +183,11 @@ def save_attributions(
     for k, (row, image, title) in enumerate(zip(axes, images, titles, strict=True)):
         row[0].imshow(image)
         row[0].set_ylabel(title, fontsize=8)
-        grey = image.mean(2)
+        gray = image.mean(2)
         for axis, (method, found) in zip(row[1:], maps.items(), strict=True):
             extent = (0, width, height, 0)
             most = np.percentile(np.abs(found[k]), 99.5) or 1.0
-            axis.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=extent)
+            axis.imshow(gray, cmap="gray", vmin=0, vmax=255, extent=extent)
             axis.imshow(
                 found[k], cmap="RdBu_r", vmin=-most, vmax=most, alpha=0.6, extent=extent, interpolation="bilinear"
             )
