@@ -164,6 +164,25 @@ def test_a_worker_in_a_pod_ends_with_the_status_that_its_job_reads(home, data, f
     assert "nothing left to train" in logs()[0]
 
 
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("--rdzv-conf=join_timeout", "torchrun cannot use these options: "),
+        ("--rdzv-id=alone", "there is no folder 'gone'"),  # as far as the training's own options
+    ],
+)
+def test_a_workers_wrong_options_are_a_sentence(data, tmp_path, option, sentence):
+    command = [sys.executable, "-m", "trainer.cli", "worker", option, "-m", "trainer.cli", "train"]
+    command.append("--data.root=gone" if "there is no" in sentence else f"--data.root={data}")
+    own = {"JOB_COMPLETION_INDEX": "0", "PYTHONPATH": str(Path(__file__).parents[2])}
+    kept = {name: value for name, value in os.environ.items() if name != "MANASIGHT_HOME"}
+    done = subprocess.run(command, cwd=tmp_path, env=kept | own, capture_output=True, text=True)
+
+    assert done.returncode == 2, done.stderr
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_auto_starts_anew_where_a_run_was_killed_before_it_began(home, data):
     (home / "runs" / "0123").mkdir(parents=True)
     (home / "runs" / "latest").write_text("0123")

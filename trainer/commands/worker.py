@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from torch.distributed import DistError, run
 from torch.distributed.elastic.multiprocessing import SignalException
@@ -20,6 +19,7 @@ from torch.distributed.elastic.rendezvous import RendezvousError, RendezvousTime
 from torch.distributed.launcher.api import elastic_launch
 
 from trainer.errors import UnavailableError, UserError
+from trainer.paths import make_home
 from trainer.stopping import LASTING, RESUMABLE
 
 # Seconds that the first worker may need to start: its image, its dataset.
@@ -53,6 +53,8 @@ def main(args: list[str], prog: str = "manasight worker") -> int:
             return RESUMABLE
         kind = UserError if status == LASTING else UnavailableError
         raise kind(f"the training failed: {error}") from error
+    except ValueError as error:  # what torchrun raises where it cannot use its own options
+        raise UserError(f"torchrun cannot use these options: {error}") from error
     except RendezvousTimeoutError as error:
         raise UnavailableError(f"the other workers did not come: {error}") from error
     except (SignalException, RendezvousError, DistError) as error:
@@ -64,15 +66,15 @@ def train(words: list[str]) -> int:
     """Wait for the first worker, then run torchrun with these words; returns an exit status."""
     first = os.environ["JOB_COMPLETION_INDEX"] == "0"
     # A worker whose pod is lost after the training would otherwise wait for workers that are done and never return.
-    finished = Path(os.environ["MANASIGHT_HOME"]) / "finished"
+    finished = make_home() / "finished"
     arguments = run.parse_args(words)
+    # torchrun would look for its own name in DNS, which may not have it yet.
+    arguments.rdzv_conf = ",".join(filter(None, (arguments.rdzv_conf, f"is_host={first}")))
+    config, program, its_words = run.config_from_args(arguments)
     if not first:
         print(f"waiting for the first worker at {arguments.rdzv_endpoint}", flush=True)
     if not first and not wait(START_SECONDS, lambda: finished.exists() or listens(arguments.rdzv_endpoint)):
         raise UserError(f"nobody listened at {arguments.rdzv_endpoint} for {START_SECONDS} seconds")
-    # torchrun would look for its own name in DNS, which may not have it yet.
-    arguments.rdzv_conf += f",is_host={first}"
-    config, program, its_words = run.config_from_args(arguments)
     if not finished.exists():
         # What would fail again ends the Job here: torchrun would retry it, and the others would wait.
         if first and (status := subprocess.call([program, *its_words, "--check"])):  # noqa: S603
