@@ -190,6 +190,8 @@ def main() -> int:
                     status, output, found = traced_servers(["-m", "trainer.cli", *words], home, "Ctrl-C")
                 else:
                     status, output, found = traced(["-m", "trainer.cli", *words], home, **keys)
+                if words[0] == "worker":  # PyTorch logs the other workers' names, which it asks DNS for
+                    found = [address for address in found if not address.endswith(f":{DNS}")]
                 line(name_of(words), status, found, reports(home), output)
     return int(bad > 0)
 
