@@ -18,6 +18,7 @@ from cards.drawn import frames
 from cards.drawn.camera import TURNS, shoot
 from cards.drawn.card import COLORS, design
 from cards.drawn.negatives import draw_negative
+from trainer.data.fingerprint import fingerprints, read_parts
 from trainer.data.staging import staged_folder
 from trainer.errors import UnavailableError, UserError
 from trainer.progress import progress
@@ -161,7 +162,8 @@ def draw(
         drawn = _spread(work, jobs, workers or cpu_cores())
         for _ in progress(drawn, "drawing", count, unit=" images"):
             pass
-    print(f"{count} images in {len({job.label_set for job in jobs})} label sets\nresults: {out}")
+        found = fingerprints(read_parts(root))["all"]
+    print(f"{count} images in {len({job.label_set for job in jobs})} label sets\nfingerprint: {found}\nresults: {out}")
 
 
 def _end_with_parent() -> None:

@@ -20,6 +20,7 @@ from cards.scryfall.manifest import (
 )
 from cards.scryfall.selection import choose, colors_named, keep, labeled_as_before
 from trainer.data.download import Wanted, check_failed, download_pictures
+from trainer.data.fingerprint import folder_fingerprint
 from trainer.data.http import Web
 from trainer.errors import UserError
 
@@ -113,4 +114,7 @@ def fetch(web: Web, pictures: list[Picture], out: Path) -> None:
     if strangers := unlisted(out, rows):
         print(f"{len(strangers)} other files in '{out}' are not of this query and not in {MANIFEST}")
     check_failed(failed, len(pictures), f"{manifest} lists the others; ")
+    found, _ = folder_fingerprint(out, known={out / file: row[-1] for file, row in rows.items()})
+    if found:
+        print(f"fingerprint: {found}")
     print(f"results: {out}")

@@ -102,7 +102,7 @@ def test_experiments_do_not_compare_runs_of_other_images(home, data, capsys, tmp
 
 def test_a_fingerprint_follows_contents_and_names_but_not_the_place_or_the_splits_name(home, data):
     def found(root: Path) -> str:
-        return fingerprint.known_fingerprint(MultiLabelDataModule(root, workers=0))
+        return fingerprint.known_fingerprint(MultiLabelDataModule(root, workers=0).parts)
 
     first = found(data)
     (data / "val").rename(data / "valid")

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
 from trainer.cli import main
 from trainer.data.describe import examine
+from trainer.data.fingerprint import MANIFEST
 from trainer.data.near_duplicates import Fingerprint, fingerprint, group_alike
 from trainer.data.split import assign, near_duplicates, split
 from trainer.errors import UserError
@@ -96,10 +97,10 @@ def test_near_duplicates_stay_in_one_split(tmp_path):
 def test_near_duplicates_with_different_labels_are_told(tmp_path, capsys):
     root = make_textured(tmp_path / "all", {"red": 10, "blue": 10})
     split(root, tmp_path / "before")
-    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert len(capsys.readouterr().out.splitlines()) == 3
     shutil.copy(root / "red" / "red-7.png", root / "blue" / "copy.png")
     split(root, tmp_path / "out")
-    _, note, _ = capsys.readouterr().out.splitlines()
+    _, note, *_ = capsys.readouterr().out.splitlines()
     assert note.startswith("different labels in 1 group of near duplicates, as 'blue/copy.png' and 'red/red-7.png'; `")
 
 
@@ -108,7 +109,7 @@ def test_near_duplicates_that_distort_the_split_are_told(tmp_path, capsys):
     for number in range(20):
         shutil.copy(root / "red-square" / "red-square-0.png", root / "red-square" / f"copy-{number}.png")
     split(root, tmp_path / "out", (0.2, 0.4, 0.4))
-    counts, note, _ = capsys.readouterr().out.splitlines()
+    counts, note, *_ = capsys.readouterr().out.splitlines()
     assert counts.startswith("train 21, ")
     assert note.startswith("without near duplicates it would be 8, 16, 16 images; `")
 
@@ -239,7 +240,7 @@ def test_a_link_to_an_empty_folder_is_followed(tmp_path):
     (tmp_path / "out").symlink_to("empty")
     split(root, tmp_path / "out")
     assert (tmp_path / "out").is_symlink()
-    assert {path.name for path in (tmp_path / "empty").iterdir()} == {"train", "val", "test"}
+    assert {path.name for path in (tmp_path / "empty").iterdir()} == {"train", "val", "test", MANIFEST}
 
 
 def test_the_folder_that_one_is_in_is_refused(tmp_path, monkeypatch):

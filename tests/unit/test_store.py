@@ -1,5 +1,6 @@
 """`manasight data pull` and `push`, with a real S3 server on this machine."""
 
+import json
 import os
 import random
 import resource
@@ -10,6 +11,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -17,6 +19,8 @@ from s3_server import BUCKET, KEYS, s3_server
 from trees import tree
 
 from trainer.cli import main
+from trainer.data.fingerprint import MANIFEST, fingerprints
+from trainer.data.module import MultiLabelDataModule
 
 pytestmark = pytest.mark.slow
 
@@ -191,25 +195,26 @@ def test_strangers_are_told_and_left_alone(client, address, tmp_path, capsys):
 
 @pytest.mark.parametrize(("size", "says"), [(0, "another MD5 than listed"), (1, "bytes; run the same command again")])
 def test_what_is_damaged_on_the_way_is_not_stored(client, address, tmp_path, capsys, monkeypatch, size, says):
-    from trainer.data import s3 as store
+    from trainer.data import store
 
-    assert run("push", make_files(tmp_path / "source", 2), address) == 0
-    listing = store._listing
+    for number in range(2):
+        client.put_object(Bucket=BUCKET, Key=key(address, f"{number}.jpg"), Body=b"x")
+    listing = store.listing
 
     def other(*args: object) -> list[store.Remote]:
         first, second = listing(*args)
         return [first, second._replace(size=second.size + size, etag="0" * 32)]
 
-    monkeypatch.setattr(store, "_listing", other)
+    monkeypatch.setattr(store, "listing", other)
     assert says in sentence(capsys, "pull", address, tmp_path / "out", status=1)
     assert len(tree(tmp_path / "out")) == 1
 
 
 @pytest.mark.parametrize("name", ["../evil.jpg", "a/../../evil.jpg", "a//b.jpg"])
 def test_keys_that_lead_elsewhere_are_refused(client, address, tmp_path, capsys, monkeypatch, name):
-    from trainer.data import s3 as store
+    from trainer.data import store
 
-    monkeypatch.setattr(store, "_listing", lambda *_: [store.Remote(name, 1, "")])
+    monkeypatch.setattr(store, "listing", lambda *_: [store.Remote(name, 1, "")])
     assert "has a name that no file can have; rename it" in sentence(capsys, "pull", address, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -224,6 +229,8 @@ def test_keys_that_lead_elsewhere_are_refused(client, address, tmp_path, capsys,
         (["pull", "s3://[bad", "out"], "'s3://[bad' has an invalid bucket or key"),
         (["pull", "s3://Bad_Bucket!/x", "out"], "has an invalid bucket or key"),
         (["pull", "nonsense", "out", "--workers", "0"], "--workers 0 is too small; give 1 or more"),
+        (["pull", f"s3://{BUCKET}/x", "out", "--fingerprint", "1234"], "--fingerprint '1234' is not a fingerprint"),
+        (["pull", f"s3://{BUCKET}/x", "out", "--fingerprint", "X" * 32], "is not a fingerprint; give the 32 digits"),
         (["push", "gone", f"s3://{BUCKET}/x"], "there is no folder 'gone'"),
         (["push", "gone", f"s3://{BUCKET}/x", "--workers", "0"], "--workers 0 is too small; give 1 or more"),
     ],
@@ -240,7 +247,7 @@ def test_keys_may_hold_what_addresses_on_the_web_may_not(client, address, tmp_pa
     assert run("push", source, address + end) == 0
     assert {
         entry["Key"] for entry in client.list_objects_v2(Bucket=BUCKET, Prefix=key(address, "")[:-1])["Contents"]
-    } == {key(address + end, name) for name in tree(source)}
+    } == {key(address + end, name) for name in [*tree(source), MANIFEST]}
     assert run("pull", address + end, tmp_path / "out") == 0
     assert tree(tmp_path / "out") == tree(source)
 
@@ -263,9 +270,9 @@ def test_what_is_in_the_way_is_named_and_kept(client, address, tmp_path, capsys,
 
 
 def test_an_object_that_another_lies_in_is_named(client, address, tmp_path, capsys, monkeypatch):
-    from trainer.data import s3 as store  # the server of these tests takes no such keys; others do
+    from trainer.data import store  # the server of these tests takes no such keys; others do
 
-    monkeypatch.setattr(store, "_listing", lambda *_: [store.Remote(name, 1, "") for name in ("k1/a", "k1/a/b")])
+    monkeypatch.setattr(store, "listing", lambda *_: [store.Remote(name, 1, "") for name in ("k1/a", "k1/a/b")])
     assert "'k1/a' would be a file and a folder at once" in sentence(capsys, "pull", address, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -366,3 +373,152 @@ def test_a_name_of_the_greatest_length_is_pulled(client, address, tmp_path):
     assert run("push", source.parent, address) == 0
     assert run("pull", address, tmp_path / "out") == 0
     assert tree(tmp_path / "out") == tree(source.parent)
+
+
+@pytest.fixture
+def cards(make_images):
+    """A dataset of three splits."""
+    for part in ("train", "val", "test"):
+        root = make_images(f"cards/{part}", {"red-square": 3, "blue": 2})
+    return root.parent
+
+
+def recorded(root: Path, **options: Any) -> str:
+    """What `fit` records of a dataset."""
+    return fingerprints(MultiLabelDataModule(root, workers=0, **options).parts)["all"]
+
+
+def printed_fingerprint(capsys: pytest.CaptureFixture[str]) -> str:
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("fingerprint: ")]
+    assert len(lines) == 1
+    return lines[0].removeprefix("fingerprint: ")
+
+
+def test_every_command_prints_the_fingerprint_that_fit_records(client, address, cards, tmp_path, capsys):
+    expected = recorded(cards)
+    for command in (
+        ["describe", cards],
+        ["describe", cards, "--check"],
+        ["push", cards, address],
+        ["pull", address, tmp_path / "out"],
+        ["pull", address, tmp_path / "out", "--fingerprint", expected],
+        ["pull", address, tmp_path / "short", "--fingerprint", expected[:12]],
+    ):
+        assert run(*command) == 0
+        assert printed_fingerprint(capsys) == expected
+    assert tree(tmp_path / "out") == tree(tmp_path / "short") == tree(cards)
+
+
+@pytest.mark.parametrize("mode", ["copy", "table"])
+def test_a_split_dataset_knows_its_fingerprint(client, address, make_images, tmp_path, capsys, mode):
+    photos, out = make_images("photos", {"red_square": 6, "blue": 6}), tmp_path / "out"
+    assert run("split", photos, out, "--mode", mode, "--separator", "_", "--near_duplicate_bits", -1) == 0
+    written = {} if mode == "table" else {"separator": "_"}
+    options = [f"--separator={separator}" for separator in written.values()]
+    found = printed_fingerprint(capsys)
+    assert found == recorded(out, **written)
+    assert json.loads((out / MANIFEST).read_text())["fingerprint"] == found
+    assert run("describe", out, *options) == 0
+    assert printed_fingerprint(capsys) == found
+    (photos / "blue" / "000.png").write_bytes((photos / "blue" / "001.png").read_bytes())
+    if mode == "table":
+        assert run("push", out, address) == 0
+        assert printed_fingerprint(capsys) == f"none: there are no labeled images in '{out}'"
+        assert run("describe", out) == 0
+    else:
+        assert run("push", out, address, *options) == 0
+        assert printed_fingerprint(capsys) == found
+        assert run("pull", address, tmp_path / "again", "--fingerprint", found) == 0
+        capsys.readouterr()
+        next(out.glob("train/blue/*.png")).unlink()
+        assert run("describe", out, *options) == 0
+    assert printed_fingerprint(capsys) == f"{recorded(out, **written)} (it was {found} when it was made)"
+
+
+def test_another_fingerprint_is_refused_before_anything_is_copied(client, address, cards, tmp_path, capsys):
+    assert run("push", cards, address) == 0
+    error = sentence(capsys, "pull", address, tmp_path / "out", "--fingerprint", "0" * 32)
+    assert f"'{address}' has the fingerprint {recorded(cards)}, not {'0' * 32}; nothing was copied" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_object_that_changed_since_the_push_is_refused(client, address, cards, tmp_path, capsys):
+    assert run("push", cards, address) == 0
+    content = (cards / "train" / "blue" / "000.png").read_bytes()
+    client.put_object(Bucket=BUCKET, Key=key(address, "train/blue/000.png"), Body=content[:-1] + b"?")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    error = sentence(capsys, "pull", address, tmp_path / "out")
+    assert f", not {recorded(cards)}; the 15 files copied from there were removed; push the dataset again" in error
+    assert tree(tmp_path / "out").keys() == {"mine.txt"}
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+    assert run("push", cards, address) == 0
+    assert run("pull", address, tmp_path / "out") == 0
+
+
+def test_objects_added_or_removed_since_the_push_are_refused(client, address, cards, tmp_path, capsys):
+    assert run("push", cards, address) == 0
+    client.put_object(Bucket=BUCKET, Key=key(address, "train/blue/new.png"), Body=b"x")
+    error = sentence(capsys, "pull", address, tmp_path / "out")
+    assert f"'{address}' has 16 files of " in error
+    assert "but there were 15 of " in error
+    for name in ("new", "000"):
+        client.delete_object(Bucket=BUCKET, Key=key(address, f"train/blue/{name}.png"))
+    assert f"'{address}' has 14 files of " in sentence(capsys, "pull", address, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupted_push_is_not_a_dataset_until_it_is_finished(client, keys, address, tmp_path, capsys):
+    source = make_files(tmp_path / "source", 1000)
+    command = [sys.executable, "-m", "trainer.cli", "data", "push", str(source), address]
+    process = subprocess.Popen(command, env=os.environ | keys)
+    listed: list[Any] = []
+    while len(listed) < 20:
+        assert process.poll() is None
+        listed = client.list_objects_v2(Bucket=BUCKET, Prefix=key(address, "")).get("Contents", [])
+    process.kill()
+    process.wait(30)
+    assert f"a push to '{address}' has not finished" in sentence(capsys, "pull", address, tmp_path / "out", status=1)
+    assert not (tmp_path / "out").exists()
+    assert run("push", source, address) == 0
+    assert run("pull", address, tmp_path / "out") == 0
+    assert tree(tmp_path / "out") == tree(source)
+
+
+def test_a_bucket_without_a_manifest_can_be_asked_for_a_fingerprint(client, address, cards, tmp_path, capsys):
+    for name in tree(cards):
+        client.upload_file(str(cards / name), BUCKET, key(address, name))
+    assert run("pull", address, tmp_path / "out") == 0
+    assert printed_fingerprint(capsys) == recorded(cards)
+    assert run("pull", address, tmp_path / "right", "--fingerprint", recorded(cards)) == 0
+    error = sentence(capsys, "pull", address, tmp_path / "wrong", "--fingerprint", "0" * 12)
+    assert f"has the fingerprint {recorded(cards)}, not 000000000000; the 15 files copied" in error
+    assert not (tmp_path / "wrong").exists()
+    sentence(capsys, "pull", address, tmp_path / "out", "--fingerprint", "0" * 12)
+    assert tree(tmp_path / "out") == tree(cards)
+
+
+def test_other_objects_at_the_place_of_a_push_make_another_dataset(client, address, cards, tmp_path, capsys):
+    assert run("push", cards, address) == 0
+    (cards / "train" / "blue" / "000.png").unlink()
+    capsys.readouterr()
+    assert run("push", cards, address) == 0
+    assert "with them it is another dataset" in capsys.readouterr().out
+    assert run("pull", address, tmp_path / "out") == 0
+    assert printed_fingerprint(capsys) != recorded(cards)
+
+
+def test_a_folder_that_is_no_dataset_has_no_fingerprint(client, address, tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "1.jpg").write_bytes(b"x")
+    for command in (["push", tmp_path / "photos", address], ["pull", address, tmp_path / "out"]):
+        assert run(*command) == 0
+        assert printed_fingerprint(capsys).startswith("none: '")
+
+
+def test_a_damaged_manifest_is_a_sentence(client, address, cards, tmp_path, capsys):
+    assert run("push", cards, address) == 0
+    for body in (b"{", b"[]", b"{}", b'{"form": {"x": 1}}'):
+        client.put_object(Bucket=BUCKET, Key=key(address, MANIFEST), Body=body)
+        error = sentence(capsys, "pull", address, tmp_path / "out")
+        assert f"'{MANIFEST}' at '{address}' cannot be read" in error

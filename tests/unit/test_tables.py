@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from trainer.cli import main
+from trainer.data.fingerprint import MANIFEST
 from trainer.data.labeled import LabeledImages
 from trainer.data.module import MultiLabelDataModule
 from trainer.data.samples import Format, find_splits, read_samples
@@ -217,11 +218,11 @@ def labeled(make_images: Callable[..., Path]) -> Path:
 def test_a_table_is_split_without_copying_an_image(labeled, capsys, tmp_path):
     out = tmp_path / "else" / "where"
     assert main(["data", "split", str(labeled), str(out)]) == 0
-    note, sizes, results = capsys.readouterr().out.splitlines()
+    note, sizes, _, results = capsys.readouterr().out.splitlines()
     assert "labels are in the column 'labels', separated by ','" in note
     assert sizes.startswith("train ")
     assert results == f"results: {out}"
-    assert sorted(path.name for path in out.iterdir()) == ["test.jsonl", "train.jsonl", "val.jsonl"]
+    assert sorted(path.name for path in out.iterdir()) == [MANIFEST, "test.jsonl", "train.jsonl", "val.jsonl"]
     data = MultiLabelDataModule(out, input_size=(48, 36), workers=0)
     data.setup("fit")
     assert data.classes == ["blue", "red", "square"]

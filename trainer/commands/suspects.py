@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
+from trainer.data.fingerprint import known_fingerprint
 from trainer.data.images import UNREADABLE, load_rgb
 from trainer.data.labeled import LabeledImages
 from trainer.data.onnx_features import features
@@ -60,7 +61,9 @@ def suspects(
             raise UserError(f"'{path}' cannot be written; name a file in a folder that exists")
     if count < 1:
         raise UserError(f"--count {count} lists nothing; give 1 or more")
-    samples, classes = _labeled(root, Format(separator, negatives, nested, follow_links, images))
+    parts = _labeled(root, Format(separator, negatives, nested, follow_links, images))
+    samples = [sample for part in parts.values() for sample in part.images]
+    classes = sorted({label for part in parts.values() for label in part.classes})
     if len(samples) < 2 * FOLDS:
         raise UserError(f"'{root}' has {len(samples)} images; at least {2 * FOLDS} are needed")
     seen = features([sample.path for sample in samples], model).astype(np.float32)
@@ -71,11 +74,13 @@ def suspects(
         table, paths = _to_label(unlabeled, model, Linear(seen, targets), classes, count)
     else:
         table, paths = _doubtful(samples, seen, targets, classes)
+    fingerprint = known_fingerprint({split: (part.root, part.images) for split, part in parts.items()})
     write_whole(out, table.to_csv(index=False, float_format="%.4f").encode())
     if not all(sound):
         print(f"left out {int((~sound).sum())} unreadable images; `{program()} data describe --check` lists them")
     if html is not None:
-        _write_page(html, root, table, paths)
+        _write_page(html, f"{root} (fingerprint {fingerprint})", table, paths)
+    print(f"fingerprint: {fingerprint}")
     if unlabeled:
         print(f"{len(table)} images worth labeling, the best first\nresults: {out}")
         return
@@ -83,14 +88,11 @@ def suspects(
     print(f"{int(table['wrong'].sum())} of {len(table)} images probably have a wrong label\nresults: {out}")
 
 
-def _labeled(root: Path, form: Format) -> tuple[list[Sample], list[str]]:
-    """The images of all splits, and their labels; the class lists of splits may differ, unreadable ones are kept."""
+def _labeled(root: Path, form: Format) -> dict[str, LabeledImages]:
+    """The images of every split; the class lists of splits may differ."""
     found = find_splits(root)
     check_training_split(root, found)
-    parts = [LabeledImages(part, form, drop_unreadable=False) for part in (found.values() or [root])]
-    return [sample for part in parts for sample in part.images], sorted(
-        {label for part in parts for label in part.classes}
-    )
+    return {split: LabeledImages(part, form) for split, part in (found or {"all": root}).items()}
 
 
 def _doubtful(
@@ -130,7 +132,7 @@ def _to_label(
     return pd.DataFrame(rows, columns=["file", "suggested"]), [paths[row] for row in chosen]
 
 
-def _write_page(html: Path, root: Path, table: pd.DataFrame, paths: Sequence[Path]) -> None:
+def _write_page(html: Path, dataset: str, table: pd.DataFrame, paths: Sequence[Path]) -> None:
     """The first images with their labels, and the first hundred rows."""
     from trainer.report.html import Section, save_page
 
@@ -140,7 +142,7 @@ def _write_page(html: Path, root: Path, table: pd.DataFrame, paths: Sequence[Pat
         _sheet([(path, row) for path, row in zip(paths, rows, strict=False)]).save(sheet)
         first = Section("The first images", "Below each its labels, and in blue what is suggested.", pictures=[sheet])
         listing = Section("The first hundred", table=table.head(100).set_index("file"))
-        save_page("Suspects", f"{len(table)} images of {root}", [first, listing], html)
+        save_page("Suspects", f"{len(table)} images of {dataset}", [first, listing], html)
     print(f"page: {html}")
 
 

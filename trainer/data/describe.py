@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from trainer.data.fingerprint import known_fingerprint, made_as
 from trainer.data.samples import (
     Format,
     Sample,
     beside_splits,
     check_training_split,
     find_splits,
-    read_samples,
+    read_splits,
     relative,
 )
 from trainer.data.scan import Look, look_alikes, moments, same_files, survey
@@ -35,8 +36,9 @@ def examine(
     """Examine every image of a dataset once.
 
     Returns:
-        a report, ready for JSON: `splits` with counts, sizes and, if decoded, `mean` and `standard_deviation`; `broken`
-        images, `empty` label folders, `skipped` files and `hints`; and if decoded `duplicates` and
+        a report, ready for JSON: `fingerprint` of all images there, readable or not, and `made_as`, the one that
+        `data split` wrote, if it did; `splits` with counts, sizes and, if decoded, `mean` and `standard_deviation`;
+        `broken` images, `empty` label folders, `skipped` files and `hints`; and if decoded `duplicates` and
         `look_alikes`, in groups of files.
         And per split every readable image with its labels.
 
@@ -44,10 +46,12 @@ def examine(
         UserError: if `root` is not a dataset.
     """
     found: Looks = {}
+    parts: dict[str, tuple[Path, list[Sample]]] = {}
+    digests: dict[Path, str] = {}
     report: dict[str, Any] = {"splits": {}, "broken": [], "empty": [], "skipped": [], "hints": []}
     folders = find_splits(root)
     check_training_split(root, folders)
-    splits = {name: read_samples(folder, form) for name, folder in (folders or {"all": root}).items()}
+    splits = read_splits(root, form)
     for samples in splits.values():
         if not samples.images:
             raise UserError(f"there are no images in the label folders of '{samples.root}'")
@@ -64,11 +68,12 @@ def examine(
     for name, samples in splits.items():
         counts = np.zeros((3, 256), np.int64)
         found[name] = []
-        lacking = dict(samples.lacking)
+        there = samples.there
+        parts[name] = samples.root, there
         report["broken"] += [{"file": relative(path, root), "problem": why} for path, why in samples.lacking]
-        there = [sample for sample in samples.images if sample.path not in lacking]
         looks = survey([sample.path for sample in there], decode, workers)
         for look, sample in zip(looks, there, strict=True):
+            digests[look.path] = look.digest
             if look.problem:
                 report["broken"].append({"file": relative(look.path, root), "problem": look.problem})
                 continue
@@ -81,6 +86,7 @@ def examine(
         if decode:
             mean, deviation = moments(counts)
             report["splits"][name] |= {"mean": mean.tolist(), "standard_deviation": deviation.tolist()}
+    report |= {"fingerprint": known_fingerprint(parts, digests), "made_as": made_as(root)}
     if decode:
         every = [look for part in found.values() for look, _ in part]
         for key, groups in (("duplicates", same_files(every)), ("look_alikes", look_alikes(every))):
@@ -146,4 +152,6 @@ def tables(report: dict[str, Any], verbose: bool = False) -> str:
         if groups := report.get(key):
             lines = [" = ".join(group[:5]) + " …" * (len(group) > 5) for group in groups[:MAX_LISTED]]
             texts.append("\n".join([f"{title}: {len(groups)}", *lines, *["…"][: len(groups) > MAX_LISTED]]))
-    return "\n\n".join(texts)
+    made = report["made_as"]
+    changed = f" (it was {made} when it was made)" if made not in (None, report["fingerprint"]) else ""
+    return "\n\n".join([*texts, f"fingerprint: {report['fingerprint']}{changed}"])

@@ -1,58 +1,181 @@
 """Identifies the images and labels of a dataset, so that no recorded fact is used for other ones."""
 
 import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
-from trainer.data.module import MultiLabelDataModule
-from trainer.data.samples import SPLITS, Sample, relative
+from trainer.data.labels import Format, Sample
+from trainer.data.samples import read_splits, relative
+from trainer.errors import UserError
 from trainer.files import write_whole
 from trainer.paths import home
+from trainer.progress import progress
+
+# Split → the folder or the table that its images are named relative to, and the images; `all` if there are no splits.
+Parts = Mapping[str, tuple[Path, Sequence[Sample]]]
+
+# Beside a dataset, in a folder or a bucket: what it was when it was made. Hidden, so that it counts as no part of it.
+MANIFEST = ".fingerprint.json"
+DIGITS = 32
 
 
-def fingerprints(data: MultiLabelDataModule) -> dict[str, str]:
+def fingerprints(parts: Parts, known: Mapping[Path, str] | None = None) -> dict[str, str]:
     """Hashes of the names, labels and contents of each split's images, and as `all` of the whole dataset.
 
-    Every file is read once. The one of the whole is remembered for `known_fingerprint`.
+    Args:
+        parts: the dataset; its folder's place and name do not matter, nor what the folders of its splits are called.
+        known: SHA-256 of files that have been read already, in hexadecimal digits; each other file is read once.
 
     Returns:
         split or `all` → 32 hexadecimal digits of a SHA-256.
     """
+    known = known or {}
+
+    def line(item: tuple[str, Sample]) -> str:
+        path = item[1].path
+        return f"{_described(item)} {known.get(path) or _content_hash(path)}"
+
+    total = sum(len(images) for _, images in parts.values())
     with ThreadPoolExecutor() as pool:
-        lines = {
-            split: list(pool.map(lambda item: f"{_described(item)} {_content_hash(item[1].path)}", _named(data, split)))
-            for split in SPLITS
-        }
-    found = {split: _digest(part) for split, part in lines.items()}
-    found["all"] = _digest([line for part in lines.values() for line in part])
-    write_whole(_remembered(data), found["all"].encode())
+        every = iter(
+            progress(
+                (pool.map(line, [item for split, part in parts.items() for item in _named(split, part)])),
+                "fingerprint",
+                total,
+                unit="image",
+            )
+        )
+        lines = {split: list(islice(every, len(images))) for split, (_, images) in parts.items()}
+    return {split: _digest(part) for split, part in lines.items()} | {
+        "all": _digest([line for part in lines.values() for line in part])
+    }
+
+
+def known_fingerprint(parts: Parts, known: Mapping[Path, str] | None = None) -> str:
+    """The fingerprint of the whole dataset; files with the size and time that they had at the last one are not read.
+
+    Args:
+        parts: the dataset.
+        known: as for `fingerprints`.
+    """
+    path = home() / "fingerprints" / listing(parts)
+    with suppress(OSError):
+        return path.read_text()
+    found = fingerprints(parts, known)["all"]
+    _remember(path, found)
     return found
 
 
-def known_fingerprint(data: MultiLabelDataModule) -> str:
-    """The fingerprint of the whole dataset; files with the size and time that they had at the last one are not read."""
-    path = _remembered(data)
-    return path.read_text() if path.is_file() else fingerprints(data)["all"]
+def remember(parts: Parts, fingerprint: str) -> None:
+    """Keep a dataset's fingerprint for `known_fingerprint`, where there is a folder of things to keep."""
+    _remember(home() / "fingerprints" / listing(parts), fingerprint)
 
 
-def listing(data: MultiLabelDataModule) -> str:
+def listing(parts: Parts) -> str:
     """A hash of the names, labels, sizes and times of all images; no file is read."""
     lines = []
-    for split in SPLITS:
-        for item in _named(data, split):
-            status = item[1].path.stat()
-            lines.append(f"{_described(item)} {status.st_size} {status.st_mtime_ns}")
+    for split, part in parts.items():
+        for item in _named(split, part):
+            try:
+                status = item[1].path.stat()
+                lines.append(f"{_described(item)} {status.st_size} {status.st_mtime_ns}")
+            except OSError:
+                lines.append(f"{_described(item)} unreadable")
     return _digest(lines)
 
 
-def _remembered(data: MultiLabelDataModule) -> Path:
-    return home() / "fingerprints" / listing(data)
+def read_parts(root: Path, form: Format = Format()) -> Parts:  # noqa: B008 (immutable)
+    """A dataset on disk; raises as `read_samples`."""
+    return {split: (part.root, part.there) for split, part in read_splits(root, form).items()}
 
 
-def _named(data: MultiLabelDataModule, split: str) -> list[tuple[str, Sample]]:
+def folder_fingerprint(
+    folder: Path,
+    form: Format = Format(),  # noqa: B008 (immutable)
+    names: Collection[str] | None = None,
+    known: Mapping[Path, str] | None = None,
+) -> tuple[str | None, str]:
+    """The fingerprint of a folder that need not be a dataset, or why it has none.
+
+    Args:
+        folder: the folder.
+        form: how labels are written.
+        names: the files that count, relative to the folder; by default all.
+        known: as for `fingerprints`.
+    """
+    try:
+        parts = read_parts(folder, form)
+    except UserError as error:
+        return None, str(error)
+    if names is not None:
+        parts = {
+            split: (root, [image for image in images if relative(image.path, folder) in names])
+            for split, (root, images) in parts.items()
+        }
+    if not any(images for _, images in parts.values()):
+        return None, f"there are no labeled images in '{folder}'"
+    return fingerprints(parts, known)["all"], ""
+
+
+class Manifest(NamedTuple):
+    """What a dataset was when it was made.
+
+    Attributes:
+        fingerprint: of the dataset; None if it has none.
+        form: how its labels are written, without which the fingerprint cannot be verified.
+        files: of a bucket: how many there are.
+        size: of a bucket: how many bytes they have.
+        unfinished: whether something is still being copied into the bucket, or that was interrupted.
+    """
+
+    fingerprint: str | None
+    form: Format = Format()
+    files: int | None = None
+    size: int | None = None
+    unfinished: bool = False
+
+    def written(self) -> bytes:
+        """As JSON."""
+        labels = {"separator": self.form.separator, "negatives": self.form.negatives, "nested": self.form.nested}
+        fields = {name: value for name, value in self._asdict().items() if value not in (None, False)}
+        return json.dumps({"fingerprint": None, **fields, "form": labels}, indent=2).encode() + b"\n"
+
+    @staticmethod
+    def read(text: bytes) -> "Manifest":
+        """What `written` wrote.
+
+        Raises:
+            ValueError: if it is something else.
+        """
+        fields = json.loads(text)
+        try:
+            return Manifest(**(fields | {"form": Format(**fields["form"])}))
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"it is not a {MANIFEST} of this version") from error
+
+
+def made_as(root: Path) -> str | None:
+    """The fingerprint that a dataset had when `data split` made it; None if nothing says so."""
+    with suppress(OSError, ValueError):
+        return Manifest.read((root / MANIFEST).read_bytes()).fingerprint
+    return None
+
+
+def _remember(path: Path, fingerprint: str) -> None:
+    with suppress(OSError):
+        if home().is_dir():
+            write_whole(path, fingerprint.encode())
+
+
+def _named(split: str, part: tuple[Path, Sequence[Sample]]) -> list[tuple[str, Sample]]:
     """Each image's name and the image; the folder of `val` may be called `valid`."""
-    dataset = data.dataset(split)
-    return [(f"{split}/{relative(image.path, dataset.root)}", image) for image in dataset.images]
+    root, images = part
+    return [(f"{split}/{relative(image.path, root)}", image) for image in images]
 
 
 def _described(item: tuple[str, Sample]) -> str:
@@ -61,9 +184,12 @@ def _described(item: tuple[str, Sample]) -> str:
 
 
 def _content_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return "unreadable"
 
 
 def _digest(lines: list[str]) -> str:
-    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:32]
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:DIGITS]

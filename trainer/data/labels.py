@@ -70,6 +70,12 @@ class Samples(NamedTuple):
         """All labels of the images, sorted."""
         return sorted({label for sample in self.images for label in sample.labels})
 
+    @property
+    def there(self) -> list[Sample]:
+        """The images without those that are lacking."""
+        lacking = {path for path, _ in self.lacking}
+        return [sample for sample in self.images if sample.path not in lacking]
+
     def notes(self, verbose: bool = False) -> list[str]:
         """What the user should know about these images, as lines."""
         return [*filter(None, [skipped_note(self.skipped, verbose)]), *self.hints]

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from trainer.data.dataset import MultiLabelImageFolder
+from trainer.data.fingerprint import Parts
 from trainer.data.prepared import PreparedImages, stack, worker_start
 from trainer.data.samples import NO_LABEL, SPLITS, Format, check_training_split, find_splits, missing_split
 from trainer.data.scan import channel_statistics
@@ -106,6 +107,11 @@ class MultiLabelDataModule(lightning.LightningDataModule):
     def classes(self) -> list[str]:
         """The training split's labels, sorted."""
         return self.dataset("train").classes
+
+    @property
+    def parts(self) -> Parts:
+        """All splits, as `trainer/data/fingerprint.py` takes them."""
+        return {split: (self.dataset(split).root, self.dataset(split).images) for split in SPLITS}
 
     def prepared(self, split: str) -> PreparedImages:
         """A split's images as the model takes them; only training images are augmented."""

@@ -1,65 +1,34 @@
 """Copies a dataset from and to S3 or a store with its API: how a trainer's pod gets its images.
 
-One request per file in threads, and not boto3's transfer manager: for 600 files of 20 to 120 kB that takes a third more
-CPU time, even if it is given the sizes that it otherwise asks for, and it does not check the MD5.
+Beside a dataset, `push` writes what it is: its fingerprint, which `pull` verifies.
 """
 
 import fcntl
-import hashlib
 import os
-from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from hashlib import md5
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    HTTPClientError,
-    IncompleteReadError,
-    NoCredentialsError,
-    ParamValidationError,
-    PartialCredentialsError,
-    ProxyConnectionError,
-    SSLError,
-)
-
+from trainer.data import store
+from trainer.data.fingerprint import DIGITS, MANIFEST, Manifest, folder_fingerprint
+from trainer.data.labels import NO_LABEL, Format
 from trainer.data.staging import check_room
+from trainer.data.store import Place, Remote
 from trainer.data.walk import walk
 from trainer.errors import UnavailableError, UserError
 from trainer.files import readable
 from trainer.progress import progress
 
 WORKERS = 16
-TRIES = 3  # at a body that breaks off or is damaged; botocore itself tries requests that fail again
-LARGEST = 5 << 30  # bytes that S3 takes in one request
-CHUNK = 1 << 20
-# Parts of S3 objects that were uploaded in several, in MiB: aws, SDKs and consoles use these.
-PART_SIZES = (8, 5, 16, 10, 15, 17, 25, 32, 50, 64, 100, 128)
+LEAST_DIGITS = 12  # of a fingerprint: the app shows so many
 
 
-class Remote(NamedTuple):
-    """An object: its key below the prefix, its bytes and its ETag without quotes."""
-
-    name: str
-    size: int
-    etag: str
-
-
-class Place(NamedTuple):
-    """A client, a bucket and a prefix that is empty or ends with a slash."""
-
-    client: Any
-    bucket: str
-    prefix: str
-
-
-def pull(source: str, out: Path, workers: int = WORKERS) -> None:
-    """Copy a dataset from S3 into a folder.
+def pull(source: str, out: Path, workers: int = WORKERS, fingerprint: str = "") -> None:
+    """Copy a dataset from S3 into a folder, and verify that it is the one that was pushed.
 
     Files that are there already with the right size and MD5 are not copied: after an interruption, run it again.
     The endpoint and the keys come from AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or from wherever
@@ -69,51 +38,68 @@ def pull(source: str, out: Path, workers: int = WORKERS) -> None:
         source: s3://bucket/prefix; every object below it is copied.
         out: the folder to fill.
         workers: files copied at the same time.
+        fingerprint: refuse anything but the dataset with this fingerprint; its first 12 digits are enough.
     """
-    names, copied, unsure = copy(source, out, workers)
-    strangers = _files(out).keys() - names
-    if strangers:
+    _check_workers(workers)
+    if fingerprint and not re.fullmatch(f"[0-9a-f]{{{LEAST_DIGITS},{DIGITS}}}", fingerprint):
+        raise UserError(
+            f"--fingerprint '{readable(fingerprint)}' is not a fingerprint; give the {DIGITS} digits that `manasight "
+            f"data describe` prints, or the first {LEAST_DIGITS} or more"
+        )
+    place, remotes, pushed = _there(source)
+    if pushed.unfinished:
+        raise UnavailableError(
+            f"a push to '{source}' has not finished; wait for it, or run the same `manasight data push` again"
+        )
+    if pushed.fingerprint and not pushed.fingerprint.startswith(fingerprint):
+        raise UserError(
+            f"'{source}' has the fingerprint {pushed.fingerprint}, not {fingerprint}; nothing was copied; name the "
+            "place of the dataset that you want"
+        )
+    size = sum(remote.size for remote in remotes)
+    if pushed.files is not None and (pushed.files, pushed.size) != (len(remotes), size):
+        raise UserError(
+            f"'{source}' has {len(remotes)} files of {size} bytes, but there were {pushed.files} of {pushed.size} "
+            "bytes when it was pushed; nothing was copied; push the dataset again"
+        )
+    copied, unsure = _copy(place, remotes, source, out, workers)
+    names = {remote.name for remote in remotes}
+    found, why = folder_fingerprint(out, pushed.form, names)
+    wanted = pushed.fingerprint or fingerprint
+    if not (found or "").startswith(wanted):
+        _remove(out, copied)
+        what = f"the fingerprint {found}" if found else f"no fingerprint ({why})"
+        raise UserError(
+            f"what is at '{source}' has {what}, not {wanted}; the {len(copied)} files copied from there were removed; "
+            f"{'push the dataset again' if pushed.fingerprint else 'name the place of the dataset that you want'}"
+        )
+    if strangers := _files(out).keys() - names:
         print(f"{len(strangers)} files in '{out}' are not at {source}, such as '{readable(min(strangers))}'")
     if unsure:
         print(f"{unsure} files could only be checked by their size: the store gives no MD5 of them")
-    print(f"{copied} files copied, {len(names) - copied} were there\nresults: {out}")
+    print(f"{len(copied)} files copied, {len(names) - len(copied)} were there")
+    print(f"fingerprint: {found or f'none: {why}'}\nresults: {out}")
 
 
-def copy(source: str, out: Path, workers: int = WORKERS) -> tuple[set[str], int, int]:
-    """`pull` without output.
-
-    Returns:
-        the names of all objects below the prefix, how many of them were copied now, and of how many the MD5 could not
-        be checked.
+def copy(source: str, out: Path) -> None:
+    """Copy every object below a prefix, whatever it is.
 
     Raises:
         UserError: if there is nothing, or not all of it can be copied.
     """
-    _check_workers(workers)
-    place = _open(source)
-    remotes = _listing(place, source)
-    if not remotes:
-        raise UserError(f"there is nothing at '{source}'; see what there is with `aws s3 ls`")
-    for remote in remotes:
-        _check_name(remote.name)
-    check_room(out, [remote.name for remote in remotes])
-    out.mkdir(parents=True, exist_ok=True)
-    for folder in {(out / remote.name).parent for remote in remotes}:
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def have(remote: Remote) -> tuple[bool, bool]:
-        path = out / remote.name
-        if path.is_file() and path.stat().st_size == remote.size and _is_same(path, remote.etag):
-            return False, True
-        return True, _download(place, remote, path)
-
-    with _alone(out):
-        results = _in_parallel(have, remotes, workers, "pulling", source)
-    copied, checked = map(sum, zip(*results, strict=True))
-    return {remote.name for remote in remotes}, copied, len(remotes) - checked
+    place, remotes, _ = _there(source)
+    _copy(place, remotes, source, out, WORKERS)
 
 
-def push(folder: Path, target: str, workers: int = WORKERS, follow_links: bool = False) -> None:
+def push(
+    folder: Path,
+    target: str,
+    workers: int = WORKERS,
+    separator: str = "-",
+    negatives: str = NO_LABEL,
+    nested: bool = False,
+    follow_links: bool = False,
+) -> None:
     """Copy a folder to S3, without hidden files. Links within the folder are followed.
 
     Objects that are there already with the right size and MD5 are not copied: after an interruption, run it again.
@@ -124,6 +110,9 @@ def push(folder: Path, target: str, workers: int = WORKERS, follow_links: bool =
         folder: the dataset.
         target: s3://bucket/prefix; the bucket must exist.
         workers: files copied at the same time.
+        separator: between labels in a folder's name; labels are a part of the fingerprint.
+        negatives: the folder of images without any label.
+        nested: every folder between a split and an image adds labels.
         follow_links: also links that leave the folder.
     """
     _check_workers(workers)
@@ -137,60 +126,91 @@ def push(folder: Path, target: str, workers: int = WORKERS, follow_links: bool =
             )
     if not files:
         raise UserError(f"'{folder}' contains no files")
-    place = _open(target)
-    remotes = {remote.name: remote for remote in _listing(place, target)}
-
-    def have(item: tuple[str, Path]) -> tuple[bool, bool]:
-        name, path = item
-        size, remote = path.stat().st_size, remotes.get(name)
-        if size > LARGEST:
-            raise UserError(f"'{path}' is larger than 5 GB, the most that S3 accepts in one request")
-        if remote and remote.size == size and _is_same(path, remote.etag):
-            return False, True
-        _upload(place, name, path)
-        return True, True
-
-    results = _in_parallel(have, list(files.items()), workers, "pushing", target)
-    copied = sum(new for new, _ in results)
+    sizes = {name: path.stat().st_size for name, path in files.items()}
+    if large := next((files[name] for name, size in sizes.items() if size > store.LARGEST), None):
+        raise UserError(f"'{large}' is larger than 5 GB, the most that S3 accepts in one request")
+    place = store.open_store(target)
+    remotes = {remote.name: remote for remote in store.listing(place, target)}
+    form = Format(separator, negatives, nested, follow_links)
+    found, why = folder_fingerprint(folder, form, files.keys())
+    kept = remotes.pop(MANIFEST, None)
     strangers = remotes.keys() - files.keys()
+    every = [*sizes.values(), *(remotes[name].size for name in strangers)]
+    pushed = Manifest(None if strangers else found, form, len(every), sum(every)).written()
+    is_new = kept is None or kept.etag != md5(pushed).hexdigest()  # noqa: S324 - S3 names objects by MD5
+
+    def have(item: tuple[str, Path]) -> bool:
+        name, path = item
+        remote = remotes.get(name)
+        if remote and remote.size == sizes[name] and store.is_same(path, remote.etag):
+            return False
+        store.upload(place, name, path)
+        return True
+
+    with store.explained(target):
+        if is_new:
+            store.write(place, MANIFEST, Manifest(None, form, unfinished=True).written())
+        copied = sum(_in_parallel(have, list(files.items()), workers, "pushing"))
+        if is_new:
+            store.write(place, MANIFEST, pushed)
     if strangers:
         print(f"{len(strangers)} objects at {target} are not in '{folder}', such as '{min(strangers)}'")
-    print(f"{copied} files copied, {len(files) - copied} were there\nresults: {target}")
+        if found:
+            print("with them it is another dataset: pull cannot verify the fingerprint; remove them, and push again")
+    print(f"{copied} files copied, {len(files) - copied} were there")
+    print(f"fingerprint: {found or f'none: {why}'}\nresults: {target}")
 
 
-def _open(address: str) -> Place:
-    # Not as an address on the web is read: keys may hold ? and #.
-    bucket, _, prefix = address.removeprefix("s3://").partition("/")
-    if not address.startswith("s3://") or not bucket or address != readable(address):
-        raise UserError(f"'{readable(address)}' is not an address in S3; write it as s3://bucket/prefix")
-    # The checksums that newer clients add are refused by some stores; MD5, checked here, is known to all.
-    config = Config(
-        max_pool_connections=64,
-        retries={"mode": "standard", "max_attempts": 5},
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-    )
-    prefix = prefix.strip("/")
-    try:
-        client = boto3.Session().client("s3", config=config)
-    except (BotoCoreError, ValueError) as error:
-        raise UserError(f"S3 is not set up: {error}; see AWS_ENDPOINT_URL and AWS_ACCESS_KEY_ID") from error
-    return Place(client, bucket, f"{prefix}/" if prefix else "")
+def _there(source: str) -> tuple[Place, list[Remote], Manifest]:
+    """A place in S3, every object there, and what `push` wrote about them; an empty manifest if it wrote nothing.
+
+    Raises:
+        UserError: if there is nothing.
+    """
+    place = store.open_store(source)
+    every = store.listing(place, source)
+    remotes = [remote for remote in every if remote.name != MANIFEST]
+    pushed = Manifest(None)
+    if len(remotes) < len(every):
+        with store.explained(source):
+            text = store.read(place, MANIFEST)
+        try:
+            pushed = Manifest.read(text)
+        except ValueError as error:
+            raise UserError(f"'{MANIFEST}' at '{source}' cannot be read: {error}; push the dataset again") from error
+    if not remotes and not pushed.unfinished:
+        raise UserError(f"there is nothing at '{source}'; see what there is with `aws s3 ls`")
+    return place, remotes, pushed
 
 
-def _listing(place: Place, address: str) -> list[Remote]:
-    """Every object below the prefix. A key that ends with a slash is a folder, not an object."""
-    pages = place.client.get_paginator("list_objects_v2").paginate(Bucket=place.bucket, Prefix=place.prefix)
-    try:
-        with _explained(address):
-            return [
-                Remote(entry["Key"].removeprefix(place.prefix), entry["Size"], entry["ETag"].strip('"'))
-                for page in pages
-                for entry in page.get("Contents", ())
-                if not entry["Key"].endswith("/")
-            ]
-    except KeyError as error:
-        raise UserError(f"'{address}' is listed without {error}; does AWS_ENDPOINT_URL speak S3?") from error
+def _copy(place: Place, remotes: Sequence[Remote], source: str, out: Path, workers: int) -> tuple[list[str], int]:
+    """The names of the objects that were copied now, and of how many the MD5 could not be checked."""
+    for remote in remotes:
+        _check_name(remote.name)
+    check_room(out, [remote.name for remote in remotes])
+    out.mkdir(parents=True, exist_ok=True)
+    for folder in {(out / remote.name).parent for remote in remotes}:
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def have(remote: Remote) -> tuple[str, bool]:
+        path = out / remote.name
+        if path.is_file() and path.stat().st_size == remote.size and store.is_same(path, remote.etag):
+            return "", True
+        return remote.name, store.download(place, remote, path)
+
+    with _alone(out), store.explained(source):
+        results = _in_parallel(have, remotes, workers, "pulling")
+    return [name for name, _ in results if name], sum(not checked for _, checked in results)
+
+
+def _remove(out: Path, names: Collection[str]) -> None:
+    """Remove files, and folders that are empty then."""
+    for name in names:
+        (out / name).unlink(missing_ok=True)
+    folders = {folder for name in names for folder in PurePosixPath(name).parents}
+    for folder in sorted(folders, key=lambda one: len(one.parts), reverse=True):
+        with suppress(OSError):  # something else is in it, or it is a volume
+            (out / folder).rmdir()
 
 
 @contextmanager
@@ -202,66 +222,6 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _download(place: Place, remote: Remote, path: Path) -> bool:
-    """Store an object as a whole or not at all; whether its MD5 could be checked."""
-    # Not the name with something added: it may have 255 bytes already.
-    part = path.with_name(f".{hashlib.md5(os.fsencode(path.name)).hexdigest()}.part")  # noqa: S324 - S3 names parts by MD5
-    problem: Exception | str = ""
-    try:
-        for _ in range(TRIES):
-            try:
-                answer = place.client.get_object(Bucket=place.bucket, Key=place.prefix + remote.name)
-                with part.open("wb") as file:
-                    for chunk in answer["Body"].iter_chunks(CHUNK):
-                        file.write(chunk)
-            except (HTTPClientError, IncompleteReadError) as error:
-                problem = error
-                continue
-            size, same = part.stat().st_size, _is_same(part, remote.etag)
-            # With a key of one's own or of KMS the ETag is not an MD5.
-            is_encrypted = "kms" in answer.get("ServerSideEncryption", "") or "SSECustomerAlgorithm" in answer
-            if size == remote.size and (same is not False or is_encrypted):
-                part.replace(path)
-                return bool(same)
-            problem = f"{size} of {remote.size} bytes" if size != remote.size else "another MD5 than listed"
-    finally:
-        part.unlink(missing_ok=True)
-    raise UnavailableError(f"cannot copy '{place.prefix}{remote.name}': {problem}; run the same command again")
-
-
-def _upload(place: Place, name: str, path: Path) -> None:
-    """Send a file with its MD5, which the store compares."""
-    digest = b64encode(_md5(path).digest()).decode()
-    with path.open("rb") as body:
-        place.client.put_object(Bucket=place.bucket, Key=place.prefix + name, Body=body, ContentMD5=digest)
-
-
-def _is_same(path: Path, etag: str) -> bool | None:
-    """Whether a file is what an ETag says; None if that is unknown."""
-    digest, _, parts = etag.partition("-")
-    if len(digest) != 32:
-        return None
-    if not parts:
-        return _md5(path).hexdigest() == digest
-    size = path.stat().st_size
-    for step in (mebibytes << 20 for mebibytes in PART_SIZES):
-        if parts == str(-(-size // step)) and hashlib.md5(b"".join(_part_digests(path, step))).hexdigest() == digest:  # noqa: S324 - S3 names parts by MD5
-            return True
-    return None
-
-
-def _part_digests(path: Path, step: int) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while part := file.read(step):
-            yield hashlib.md5(part).digest()  # noqa: S324 - S3 names parts by MD5
-
-
-def _md5(path: Path) -> Any:
-    """S3's own checksum: it finds damage; nobody here relies on it against forgery."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5")
 
 
 def _files(folder: Path, follow_links: bool = False) -> dict[str, Path]:
@@ -289,40 +249,11 @@ def _check_workers(workers: int) -> None:
         raise UserError(f"--workers {workers} is too small; give 1 or more")
 
 
-def _in_parallel(
-    work: Callable[[Any], tuple[bool, bool]], items: Iterable[Any], workers: int, title: str, address: str
-) -> list[tuple[bool, bool]]:
+def _in_parallel(work: Callable[[Any], Any], items: Iterable[Any], workers: int, title: str) -> list[Any]:
     """What `work` says of every item; the first that fails ends it all."""
     pool = ThreadPoolExecutor(workers)
     try:
-        with _explained(address):
-            futures = [pool.submit(work, item) for item in items]
-            return [future.result() for future in progress(as_completed(futures), title, len(futures), unit="file")]
+        futures = [pool.submit(work, item) for item in items]
+        return [future.result() for future in progress(as_completed(futures), title, len(futures), unit="file")]
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def _explained(address: str) -> Iterator[None]:
-    """Turn an error of the store or the client into a sentence."""
-    try:
-        yield
-    except ParamValidationError as error:
-        raise UserError(f"'{address}' has an invalid bucket or key; use s3://bucket/prefix") from error
-    except ClientError as error:
-        found = error.response.get("Error", {})
-        code, message = found.get("Code", "an error"), found.get("Message", "")
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        kind = UnavailableError if status >= 500 or status in (408, 429) else UserError
-        raise kind(
-            f"'{address}' cannot be used: {code} {message}; check the bucket, AWS_ENDPOINT_URL and the keys"
-        ) from error
-    except SSLError as error:
-        remedy = "set AWS_CA_BUNDLE to the file of your certificate authority"
-        raise UserError(f"'{address}' cannot be reached: {error}; {remedy}") from error
-    except ProxyConnectionError as error:
-        remedy = "check HTTP_PROXY and HTTPS_PROXY, or add the store's host to NO_PROXY"
-        raise UnavailableError(f"'{address}' cannot be reached: {error}; {remedy}") from error
-    except BotoCoreError as error:
-        kind = UserError if isinstance(error, NoCredentialsError | PartialCredentialsError) else UnavailableError
-        raise kind(f"'{address}' cannot be reached: {error}; check AWS_ENDPOINT_URL and the keys") from error

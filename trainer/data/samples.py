@@ -3,6 +3,7 @@
 import glob
 import os
 import shlex
+from contextlib import suppress
 from pathlib import Path
 
 from contract.litter import is_litter
@@ -37,6 +38,11 @@ def read_samples(root: Path, form: Format = Format()) -> Samples:  # noqa: B008 
     return read_folders(root, form, splits)
 
 
+def read_splits(root: Path, form: Format = Format()) -> dict[str, Samples]:  # noqa: B008 (immutable)
+    """Every split of a dataset, or all of it as `all` if it has none; raises as `read_samples`."""
+    return {split: read_samples(part, form) for split, part in (find_splits(root) or {"all": root}).items()}
+
+
 def read_labels(root: Path, form: Format = Format()) -> set[str]:  # noqa: B008 (immutable)
     """The labels of a dataset or of its training split; no image is looked at.
 
@@ -51,7 +57,7 @@ def read_labels(root: Path, form: Format = Format()) -> set[str]:  # noqa: B008 
 
 def relative(path: Path, root: Path) -> str:
     """A file's name within a dataset; the images of a table may be anywhere."""
-    if path.is_relative_to(root):
+    with suppress(ValueError):
         return path.relative_to(root).as_posix()
     folder = next(folder for folder in (root, *root.parents) if folder.is_dir())
     return Path(os.path.relpath(path, folder)).as_posix()

@@ -100,9 +100,11 @@ def _header(path: Path) -> Look:
 
 
 def _decoded(path: Path, reader: LimitedReader) -> Look:
+    digest = ""
     try:
         data = path.read_bytes()
+        digest = hashlib.sha256(data).hexdigest()
         image = reader.load_rgb(data)
     except UNREADABLE as error:
-        return Look(path, problem=reason(path, error))
-    return Look(path, *image.size, "", hashlib.sha256(data).hexdigest(), fingerprint(image), histogram(image))
+        return Look(path, problem=reason(path, error), digest=digest)
+    return Look(path, *image.size, "", digest, fingerprint(image), histogram(image))

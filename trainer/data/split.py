@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from trainer.data.fingerprint import MANIFEST, Manifest, fingerprints, read_parts
 from trainer.data.images import load_named
 from trainer.data.labeled import LabeledImages
 from trainer.data.near_duplicates import ALIKE_BITS, fingerprint, group_alike
@@ -102,6 +103,9 @@ def split(
             target.parent.mkdir(parents=True, exist_ok=True)
             _place(image.path, target, mode)
         freely = assign(label_sets, range(len(dataset)), fractions, seed)
+        made = Format() if mode == "table" else form._replace(images="")
+        found = fingerprints(read_parts(staging, made))["all"]
+        (staging / MANIFEST).write_bytes(Manifest(found, made).written())
         _check_every_class(dataset, names, parts, freely)
     if dropped := sum(len(part.dropped) for part in (dataset, *kept.values())):
         print(f"left out {dropped} unreadable images")
@@ -113,7 +117,7 @@ def split(
     print(f"{counts} images; {together} near duplicates kept together")
     if note := _what_groups_did(dataset, groups.tolist(), parts, freely):
         print(f"{note}; `{program()} data describe --check` lists look-alikes, --near_duplicate_bits -1 ignores them")
-    print(f"results: {out}")
+    print(f"fingerprint: {found}\nresults: {out}")
 
 
 def near_duplicates(paths: Sequence[Path], bits: int) -> np.ndarray:

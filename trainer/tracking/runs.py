@@ -42,7 +42,7 @@ class TrainedRun:
     def stamp(self) -> list[int | str]:
         """What an evaluation is of: these weights on these images."""
         weights = (self.folder / "checkpoints" / "best.ckpt").stat().st_mtime_ns
-        return [weights, str(self.data.root), fingerprint.listing(self.data)]
+        return [weights, str(self.data.root), fingerprint.listing(self.data.parts)]
 
     @property
     def report(self) -> Path:
@@ -157,7 +157,8 @@ def record(data: MultiLabelDataModule, options: Namespace, text: str, folder: Pa
     }
     sizes = {split: len(data.dataset(split)) for split in SPLITS}
     mlflow.log_params(given | {f"images.{split}": size for split, size in sizes.items()})
-    digests = fingerprint.fingerprints(data)
+    digests = fingerprint.fingerprints(data.parts)
+    fingerprint.remember(data.parts, digests["all"])
     for split in SPLITS:
         source = LocalArtifactDatasetSource(str(Path(data.dataset(split).root).resolve()))
         context = {"train": "training", "val": "validation"}.get(split, "test")
@@ -174,7 +175,7 @@ def record(data: MultiLabelDataModule, options: Namespace, text: str, folder: Pa
 def _change(run: Run, data: MultiLabelDataModule) -> str | None:
     """How a dataset differs from what a run recorded, in a few words; None if it does not."""
     recorded = run.data.tags.get(FINGERPRINT_TAG)
-    if recorded is None or recorded == fingerprint.known_fingerprint(data):
+    if recorded is None or recorded == fingerprint.known_fingerprint(data.parts):
         return None
     counts = {split: (run.data.params.get(f"images.{split}"), str(len(data.dataset(split)))) for split in SPLITS}
     changed = [f"{split} {before} → {now}" for split, (before, now) in counts.items() if before != now]
