@@ -77,6 +77,7 @@ def test_without_a_champion_the_file_serves(serving: Serving, settings: Settings
     assert serving.served.champion is None
     assert serving.served.model.name == str(settings.model)
     assert f"no version of “{settings.registered_name}” with the alias “champion”" in serving.note
+    assert "yet. Until a training promotes one" in serving.note
     assert not serving.trouble  # a new system: nobody should be woken
 
 
