@@ -1,6 +1,7 @@
 """Files: names that can be printed, and contents that are there as a whole or not at all."""
 
 import os
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -8,6 +9,20 @@ from pathlib import Path
 def readable(path: str | Path) -> str:
     """A path for tables and messages: bytes that are no UTF-8 as `\\xff`; the same if there are none."""
     return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def reachable(path: Path) -> Path:
+    """The same path, if the system says whether something is there.
+
+    Since Python 3.14 `exists`, `is_file` and `is_dir` answer no where it does not: in a folder that this process may
+    not enter, on a disk that fails. Before, they raised.
+
+    Raises:
+        OSError: if it does not say.
+    """
+    with suppress(FileNotFoundError, NotADirectoryError, ValueError):
+        path.stat()
+    return path
 
 
 def write_whole(file: Path, data: bytes) -> None:

@@ -57,21 +57,50 @@ def test_what_systems_leave_is_ignored_quietly(make_images, capsys):
     assert "skipped" not in describe(root, capsys)
 
 
+# Root may enter every folder.
+DROP = "import os; os.geteuid() or (os.setgroups([]), os.setgid(65534), os.setuid(65534))"
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX permissions")
 def test_a_folder_that_may_not_be_entered_is_named(make_images, start):
     root = make_images("data", {"red": 1, "blue": 1})
     (root / "red").chmod(0)
-    drop = "import os; os.geteuid() or (os.setgroups([]), os.setgid(65534), os.setuid(65534))"
     for folder in (root, *root.parents):
         if folder.stat().st_uid == os.geteuid() and str(folder).startswith("/tmp/"):
             folder.chmod(0o755)
-    done = start("data", "describe", str(root), first=drop)
+    done = start("data", "describe", str(root), first=DROP)
     try:
         said = done.stdout.read()
         assert f"the folder '{root}/red' cannot be read (Permission denied)" in said
         assert done.wait(60) == 2
     finally:
         (root / "red").chmod(0o755)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX permissions")
+@pytest.mark.parametrize(
+    ("command", "file"),
+    [
+        ("data describe locked/data", "locked/data"),
+        ("data push locked/data s3://bucket/data", "locked/data"),
+        ("fit --data.root locked/data --model.weights none", "locked/data"),
+        ("fit --resume auto", "locked/home/runs/latest"),
+        ("evaluate --run abc", "locked/home/runs"),
+        ("predict locked/image.png --model model.onnx", "locked/image.png"),
+        ("predict image.png --out locked/table.csv", "locked"),
+    ],
+)
+def test_what_may_not_be_looked_at_is_not_called_missing(command, file, start, tmp_path, monkeypatch):
+    """Since Python 3.14 `Path.exists` and its relatives say no where they may not look."""
+    (tmp_path / "locked").mkdir(0)
+    monkeypatch.setenv("MANASIGHT_HOME", str(tmp_path / "locked/home"))
+    arguments = [str(tmp_path / word) if word.startswith("locked") else word for word in command.split()]
+    # What the commands import later is in folders of root's, too.
+    done = start(
+        *arguments, first=f"import multiprocessing.managers, trainer.data.s3, trainer.commands.predict\n{DROP}"
+    )
+    assert f"Permission denied ('{tmp_path / file}')" in done.stdout.read()
+    assert done.wait(60) == 2
 
 
 def test_folders_below_a_label_folder_are_found(make_images, capsys):

@@ -12,7 +12,7 @@ from contract.images import resize
 from trainer.data.images import UNREADABLE, load_rgb
 from trainer.data.samples import find_images
 from trainer.errors import UserError
-from trainer.files import write_whole
+from trainer.files import reachable, write_whole
 from trainer.model.network import MultiLabelNetwork
 from trainer.model.onnx_file import OnnxClassifier
 from trainer.progress import progress
@@ -59,7 +59,7 @@ def explain(
     files = find_images(images)[0] if images else [sample.path for sample in trained.data.dataset("test").images]
     if out is not None and out.suffix.lower() != ".png":
         raise UserError(f"'{out}' is not a .png file; give --out such a name")
-    if out is not None and not out.parent.is_dir():
+    if out is not None and not reachable(out.parent).is_dir():
         raise UserError(f"there is no folder '{out.parent}' to write '{out.name}' into; make it, or name another --out")
     client = connect()
     shown, pixels = [], []

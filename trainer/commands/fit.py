@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 from trainer import config
 from trainer.data.module import MultiLabelDataModule
 from trainer.errors import UnavailableError, UserError
+from trainer.files import reachable
 from trainer.model.checkpoints import known_classes
 from trainer.model.classifier import MultiLabelClassifier
 from trainer.model.learning_rate import suggest
@@ -113,7 +114,7 @@ def _resumed_run(args: list[str]) -> str | None:
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--resume", nargs="?", const="latest")
     named = early.parse_known_args(args)[0].resume
-    if named == "auto" and not latest_run().is_file():
+    if named == "auto" and not reachable(latest_run()).is_file():
         return None
     return find_run("latest" if named == "auto" else named) if named else None
 
@@ -187,7 +188,7 @@ def _fit(job: Job) -> Outcome:
 def _last_state(run_id: str) -> Path | None:
     """The checkpoint to resume from; None for a run that was killed in its first epoch, which starts again."""
     last = run_folder(run_id) / "checkpoints" / "last.ckpt"
-    if not last.is_file():
+    if not reachable(last).is_file():
         return None
     known_classes(last, f"delete it, and run {run_id} starts again", weights_only=False)
     return last

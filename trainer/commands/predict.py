@@ -15,7 +15,7 @@ from trainer.data.s3 import copy
 from trainer.data.samples import find_images
 from trainer.data.walk import Skipped, skipped_note
 from trainer.errors import UserError
-from trainer.files import readable, write_whole
+from trainer.files import reachable, readable, write_whole
 from trainer.model.onnx_file import OnnxClassifier, batched, decided, separator_for
 from trainer.progress import progress
 from trainer.resources import cpu_cores
@@ -51,7 +51,7 @@ def predict(
     """
     if out.suffix.lower() not in FORMATS:
         raise UserError(f"'{out}' is neither .csv nor .parquet; name the table so")
-    if not out.parent.is_dir():
+    if not reachable(out.parent).is_dir():
         raise UserError(f"there is no folder '{out.parent}' to write '{out.name}' into; make it, or name another --out")
     if out.is_dir():
         raise UserError(f"'{out}' is a folder; name a file with --out")

@@ -17,6 +17,7 @@ from trainer.data.samples import NO_LABEL, SPLITS, Format, check_training_split,
 from trainer.data.scan import channel_statistics
 from trainer.data.transforms import Augmentation
 from trainer.errors import UserError
+from trainer.files import reachable
 from trainer.resources import cpu_cores, memory_available
 
 
@@ -84,7 +85,7 @@ class MultiLabelDataModule(lightning.LightningDataModule):
             UserError: if the folder is missing or its images or labels are not in order.
         """
         if split not in self._datasets:
-            if not self.root.exists():
+            if not reachable(self.root).exists():
                 raise UserError(f"there is no folder '{self.root}'; name one that holds {', '.join(SPLITS)}")
             found = find_splits(self.root)
             check_training_split(self.root, found)

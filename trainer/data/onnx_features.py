@@ -12,7 +12,7 @@ import numpy as np
 from trainer.data.images import UNREADABLE, LimitedReader
 from trainer.data.parallel import in_order
 from trainer.errors import UserError
-from trainer.files import write_whole
+from trainer.files import reachable, write_whole
 from trainer.paths import home
 from trainer.progress import progress
 from trainer.resources import cpu_cores
@@ -35,7 +35,7 @@ def features(paths: Sequence[Path], model: Path) -> np.ndarray:
     Raises:
         UserError: if the model is not such a file.
     """
-    if not model.is_file():
+    if not reachable(model).is_file():
         raise UserError(f"there is no '{model}'; name a model.onnx with --model")
     kept = home() / "features" / f"{_key(paths, model)}.npy"
     if kept.is_file():

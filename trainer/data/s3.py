@@ -20,7 +20,7 @@ from trainer.data.staging import check_room
 from trainer.data.store import Place, Remote
 from trainer.data.walk import walk
 from trainer.errors import UnavailableError, UserError
-from trainer.files import readable
+from trainer.files import reachable, readable
 from trainer.progress import progress
 
 WORKERS = 16
@@ -116,7 +116,7 @@ def push(
         follow_links: also links that leave the folder.
     """
     _check_workers(workers)
-    if not folder.is_dir():
+    if not reachable(folder).is_dir():
         raise UserError(f"there is no folder '{folder}'")
     files = _files(folder, follow_links)
     for name in files:

@@ -13,6 +13,7 @@ from trainer.data.table_files import TABLES
 from trainer.data.tables import SPLIT_NAMES, read_table, splits_of
 from trainer.data.walk import IMG_EXTENSIONS, Skipped, paths_in, skipped_note, sort_out, walk
 from trainer.errors import UserError
+from trainer.files import reachable
 
 __all__ = ["NO_LABEL", "Format", "Sample", "Samples", "label_set", "listed"]
 
@@ -134,7 +135,7 @@ def find_images(images: str | Path, shown: str | None = None) -> tuple[list[Path
     """
     shown = shown or str(images)
     path = Path(images)
-    if path.is_file():
+    if reachable(path).is_file():
         return [path], []
     if path.is_dir():
         candidates = walk(path, follow_links=True)
@@ -161,7 +162,7 @@ def _beside(root: Path) -> Path:
 
 def _table(root: Path) -> Path | None:
     """The table behind a dataset: the file itself, that of which it is a split, or Hugging Face's one beside images."""
-    if root.is_dir():
+    if reachable(root).is_dir():
         tables = (root / f"metadata{suffix}" for suffix in _SPLIT_TABLES)
         return next((table for table in tables if _has_images(root) and table.is_file()), None)
     if root.parent.is_file() and root.name in SPLITS:

@@ -14,6 +14,7 @@ from typing import Any
 from trainer.data.labels import Format, Sample, Samples, check_names, check_spellings, listed
 from trainer.data.table_files import TABLES, Table, local_name
 from trainer.errors import UserError
+from trainer.files import reachable
 
 # In the order in which they are looked for; upper and lower case, and _ and space, are the same.
 FILE_COLUMNS = (
@@ -239,7 +240,7 @@ def _find(path: Path, form: Format, names: Sequence[str]) -> tuple[Path, list[Pa
     """The folder that the names are relative to, and every file; one that is not there is below that folder."""
     if form.images:
         bases = [Path(form.images)]
-        if not bases[0].is_dir():
+        if not reachable(bases[0]).is_dir():
             raise UserError(f"there is no folder '{form.images}'; name that of the images with --images")
     else:
         bases = [path.parent, Path(), *sorted(entry for entry in path.parent.iterdir() if entry.is_dir())]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from trainer.errors import UnavailableError, UserError
+from trainer.files import reachable
 from trainer.model.backbones import DEFAULT, Backbone, find_backbone, misfit
 
 
@@ -25,7 +26,7 @@ def pretrained_state(weights: str, backbone: str = DEFAULT) -> dict[str, Tensor]
     """
     architecture = find_backbone(backbone)
     path = imagenet_file(architecture) if weights == "imagenet" else Path(weights)
-    if not path.is_file():
+    if not reachable(path).is_file():
         here = "" if path.is_absolute() else f" below '{Path.cwd()}'"
         raise UserError(f"there are no weights at '{path}'{here}; give imagenet, none, a .pth file or a model.onnx")
     if path.suffix == ".onnx":
@@ -48,11 +49,11 @@ def imagenet_file(architecture: Backbone) -> Path:
     named = os.environ.get("MANASIGHT_WEIGHTS")
     if named:
         path = Path(named) / name if Path(named).is_dir() else Path(named)
-        if not path.is_file():
+        if not reachable(path).is_file():
             raise UserError(f"MANASIGHT_WEIGHTS names '{path}', which does not exist; put {name} there")
     else:
         path = Path(torch.hub.get_dir()) / "checkpoints" / name
-        if not path.is_file():
+        if not reachable(path).is_file():
             _download(architecture, path)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

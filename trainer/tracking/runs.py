@@ -16,7 +16,7 @@ from trainer.data import fingerprint
 from trainer.data.module import MultiLabelDataModule
 from trainer.data.samples import SPLITS
 from trainer.errors import UserError, error_of_mlflow
-from trainer.files import write_whole
+from trainer.files import reachable, write_whole
 from trainer.model.checkpoints import known_classes
 from trainer.model.classifier import MultiLabelClassifier
 from trainer.paths import home, latest_run, run_folder
@@ -66,10 +66,10 @@ def find_run(run: str) -> str:
     """
     runs = home() / "runs"
     if run == "latest":
-        if not latest_run().is_file():
+        if not reachable(latest_run()).is_file():
             raise UserError(f"there is no run in '{runs}' yet; train one with `manasight fit`")
         run = latest_run().read_text().strip()
-    folders = runs.iterdir() if runs.is_dir() else ()
+    folders = runs.iterdir() if reachable(runs).is_dir() else ()
     found = [folder.name for folder in folders if folder.name.startswith(run) and folder.is_dir()]
     if len(found) != 1:
         raise UserError(f"{len(found) or 'no'} runs in '{runs}' begin with '{run}'; name one of them")
@@ -105,7 +105,7 @@ def load_run(run: str, data: Path | None = None) -> TrainedRun:
     known = get_run(connect(), run_id)
     folder = run_folder(run_id)
     checkpoint = folder / "checkpoints" / "best.ckpt"
-    if not checkpoint.is_file():
+    if not reachable(checkpoint).is_file():
         if known.info.status == "FINISHED":  # which `--resume` would refuse
             raise UserError(f"run {run_id} has finished, but '{checkpoint}' is gone; restore it, or train a new run")
         raise UserError(f"run {run_id} has no checkpoint yet; resume it with `manasight fit --resume {run_id}`")
