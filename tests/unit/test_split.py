@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
+from scipy.sparse.csgraph import connected_components
 
 from trainer.cli import main
+from trainer.data import near_duplicates as near_duplicates_module
 from trainer.data.describe import examine
 from trainer.data.fingerprint import MANIFEST
 from trainer.data.near_duplicates import Fingerprint, fingerprint, group_alike
@@ -160,6 +162,43 @@ def test_copies_are_alike(tmp_path, kind):
         original.crop((1, 1, width - 1, height - 1)).save(tmp_path / "cropped.png")
     copies = [original, *(Image.open(path).convert("RGB") for path in tmp_path.iterdir())]
     assert set(group_alike([fingerprint(copy) for copy in copies], 20).tolist()) == {0}
+
+
+@pytest.mark.parametrize("bits", [0, 1, 6, 20, 30, 40])
+@pytest.mark.parametrize("seed", range(2))
+def test_many_images_are_grouped_as_if_every_pair_were_compared(monkeypatch, seed, bits):
+    monkeypatch.setattr(near_duplicates_module, "FEW", 0)
+    rng = np.random.default_rng(seed)
+    # Hashes from plain to busy, each with copies that differ in up to about twice the bits; one has more than a run.
+    share = rng.choice([0.02, 0.2, 0.3, 0.36, 0.5], 90)
+    one = np.where(np.arange(500) < 60, 0, rng.integers(0, 90, 500))
+    hashes = (rng.random((90, 256)) < share[:, None])[one]
+    hashes ^= rng.random(hashes.shape) < rng.choice([0, 1, 2], 500)[:, None] * bits / 512
+    # Thumbnails of few motifs in few colors, with noise about as large as what is allowed.
+    motifs = rng.integers(0, 200, (6, 12, 12, 3)) * rng.choice([0.02, 0.3, 1], (6, 1, 1, 1))
+    thumbnails = motifs[rng.integers(0, 6, 500)] + rng.integers(0, 3, (500, 1, 1, 3)) * rng.choice(
+        [5, 15, 25], (500, 1, 1, 1)
+    )
+    thumbnails += rng.normal(0, 1, thumbnails.shape) * rng.choice([0.5, 3, 4, 12], (500, 1, 1, 1))
+    thumbnails = thumbnails.clip(0, 255).astype(np.uint8)
+
+    groups = group_alike([Fingerprint(*pair) for pair in zip(hashes, thumbnails, strict=True)], bits)
+
+    pixels = thumbnails.reshape(500, -1, 3).astype(float)
+    minor = np.minimum(hashes.mean(axis=1), 1 - hashes.mean(axis=1))
+    tolerance = np.where(minor > 1 / 3, np.sqrt(pixels.var(axis=1).mean(axis=1)) / 2, 0).clip(5)
+    pixels -= 0.75 * pixels.mean(axis=1, keepdims=True)
+    flat = pixels.reshape(500, -1)
+    distance = np.sqrt(np.array([((flat - row) ** 2).mean(axis=1) for row in flat]))
+    alike = distance <= np.maximum(tolerance, tolerance[:, None])
+    alike &= (hashes[:, None] != hashes[None]).sum(axis=2) <= bits
+    expected = connected_components(alike)[1]
+    assert 10 < len(set(expected)) < 490
+    assert (
+        len(set(zip(groups.tolist(), expected.tolist(), strict=True)))
+        == len({*groups.tolist()})
+        == len({*expected.tolist()})
+    )
 
 
 def test_describe_finds_no_look_alikes_across_the_splits(tmp_path):

@@ -7,13 +7,15 @@ import imagehash
 import numpy as np
 from PIL import Image
 
+from trainer.data.neighbors import LEVELS, MOST_BITS, near_hashes, near_thumbnails
+
 # Of 256 hash bits: on 564 scans a smaller, recompressed copy differs in at most 16, another object in at least 35.
 ALIKE_BITS = 20
 
 # The hash of a plain picture (a shape or stripes on one color) is nearly all zeros, whatever the picture: thumbnails
 # decide. Of the rarer bit scans have a share of 0.4 to 0.5, a circle on white has 0.05 to 0.34.
 RARER_BIT = 1 / 3
-LEVELS = 5  # of 255: what recompression and resizing change in a thumbnail
+FEW = 2000  # images of which every pair is compared
 
 
 class Fingerprint(NamedTuple):
@@ -58,10 +60,12 @@ def group_alike(fingerprints: Sequence[Fingerprint], bits: int) -> np.ndarray:
     pixels -= 3 * colors[:, None]
     pixels = pixels.reshape(len(pixels), -1)
     squares = (pixels**2).mean(axis=1)
-    groups = np.arange(len(different), dtype=np.int32)
-    for index, one in enumerate(packed):
-        near = np.bitwise_count(packed[index:] ^ one).sum(axis=1) <= bits
-        near = index + np.flatnonzero(near & (groups[index:] != groups[index]))
+    groups = _Groups(len(different))
+
+    def link(index: int, near: np.ndarray) -> None:
+        """Link an image with those of some others that look like it."""
+        near = near[groups.numbers[near] != groups.numbers[index]]
+        near = near[np.bitwise_count(packed[near] ^ packed[index]).sum(axis=1) <= bits]
         limit = np.maximum(tolerance[near], tolerance[index]) ** 2
         # Mean colors alone distinguish most plain images, at a hundredth of the cost.
         close = ((colors[near] - colors[index]) ** 2).mean(axis=1) <= limit
@@ -69,8 +73,34 @@ def group_alike(fingerprints: Sequence[Fingerprint], bits: int) -> np.ndarray:
         # |a - b|² = |a|² + |b|² - 2ab, without an array of differences.
         products = np.einsum("nj,j->n", pixels[near], pixels[index]) / pixels.shape[1]
         squared = squares[near] + squares[index] - 2 * products
-        near = near[squared <= limit]
-        if len(near):
-            groups[np.isin(groups, groups[near])] = groups[index]
+        groups.join(index, near[squared <= limit])
+
+    rarer = np.minimum(share, 1 - share)
+    if len(packed) <= FEW or bits > MOST_BITS:
+        everything = np.arange(len(packed))
+        for index in range(len(packed)):
+            link(index, everything[index + 1 :])
+    else:
+        # Hashes of two images that differ in few bits have about the same share of rarer ones.
+        for index, near in near_hashes(hashes, np.flatnonzero(rarer > RARER_BIT - bits / 256), bits):
+            link(index, near)
+        for index, near in near_thumbnails(pixels, np.flatnonzero(rarer <= RARER_BIT)):
+            link(index, near)
     places = {key: place for place, key in enumerate(different)}
-    return groups[[places[key] for key in keys]]
+    return groups.numbers[[places[key] for key in keys]]
+
+
+class _Groups:
+    """Groups that are joined; `numbers` has each member's, int32 `[N]`."""
+
+    def __init__(self, count: int) -> None:
+        self.numbers = np.arange(count, dtype=np.int32)
+        self._members = {number: [number] for number in range(count)}
+
+    def join(self, one: int, others: np.ndarray) -> None:
+        """Join the groups of others with that of one; the smaller one gets the larger one's number."""
+        for number in np.unique(self.numbers[others]).tolist():
+            smaller, larger = sorted((number, int(self.numbers[one])), key=lambda group: len(self._members[group]))
+            if smaller != larger:
+                self.numbers[self._members[smaller]] = larger
+                self._members[larger] += self._members.pop(smaller)
