@@ -4,6 +4,7 @@ import os
 import shlex
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from trainer.errors import UserError
@@ -36,9 +37,18 @@ def database_uri(file: Path) -> str:
     """The address of an SQLite database for MLflow, escaped: a path may contain % and ?.
 
     The driver is named because MLflow takes what follows a plain `sqlite:///` for a path and creates that folder.
+
+    Raises:
+        UserError: if MLflow is installed where it cannot set a database up.
     """
     from sqlalchemy.engine import URL
 
+    spec = find_spec("mlflow")
+    if spec and spec.origin and "%" in spec.origin:  # Alembic, which it uses, takes that for the name of a variable
+        raise UserError(
+            f"MLflow is installed below '{Path(spec.origin).parents[1]}' and cannot set its database up from a path "
+            "with a % in it: install Manasight below another folder"
+        )
     return URL.create("sqlite+pysqlite", database=str(file)).render_as_string(hide_password=False)
 
 

@@ -1,6 +1,10 @@
 """Where runs are tracked: odd paths, the kind of an experiment, what MLflow's page shows of a run."""
 
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import mlflow
 import pytest
@@ -22,6 +26,24 @@ def test_runs_are_kept_below_a_folder_of_any_name(folder, new_database, tmp_path
     assert mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/note.txt") == "kept"
     assert [path.name for path in tmp_path.iterdir()] == [folder]
     assert sorted(path.name for path in home.iterdir()) == ["artifacts", "mlflow.db", "mlflow.db.lock"]
+
+
+def test_packages_below_a_folder_that_mlflow_cannot_use_are_named(tmp_path):
+    """As of a checkout in a folder with % in its name: `.venv` is inside."""
+    packages = tmp_path / "50% off"
+    packages.symlink_to(Path(mlflow.__file__).parents[1])
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-m", "trainer.cli", "promote"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([root, str(packages)]), "MANASIGHT_HOME": "home"},
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 2, done.stderr
+    assert f"MLflow is installed below '{packages}'" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_new_experiment_is_of_the_training_kind(home):
