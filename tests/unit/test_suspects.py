@@ -90,3 +90,13 @@ def test_a_file_that_is_no_model_gets_a_sentence(wrong, capsys, tmp_path):
     (tmp_path / "x.onnx").write_bytes(b"x")
     assert main(["data", "suspects", str(wrong), "--model", str(tmp_path / "x.onnx")]) == 2
     assert "is not a model of Manasight's" in capsys.readouterr().err
+
+
+def test_unreadable_images_are_left_out_if_asked(wrong, tmp_path, capsys):
+    (wrong / "red" / "000.png").write_bytes(b"no picture")
+    command = ["data", "suspects", str(wrong), "--model", str(STARTER), "--out", str(tmp_path / "s.csv")]
+    assert main(command) == 2
+    assert "leave them out with --drop_unreadable" in capsys.readouterr().err
+    assert main([*command, "--drop_unreadable"]) == 0
+    assert "left out 1 unreadable images" in capsys.readouterr().out
+    assert len(pd.read_csv(tmp_path / "s.csv")) == 35

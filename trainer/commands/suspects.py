@@ -34,6 +34,7 @@ def suspects(
     nested: bool = False,
     follow_links: bool = False,
     images: str = "",
+    drop_unreadable: bool = False,
 ) -> None:
     """List the images whose labels are probably wrong, the most doubtful first.
 
@@ -53,6 +54,7 @@ def suspects(
         nested: every folder between `root`, or a split, and an image adds labels.
         follow_links: also links that leave `root`.
         images: the folder that the paths in a table are relative to; by default found by itself.
+        drop_unreadable: leave out images that cannot be decoded.
     """
     if out.suffix.lower() != ".csv":
         raise UserError(f"'{out}' is not a .csv file; name the table so")
@@ -61,7 +63,7 @@ def suspects(
             raise UserError(f"'{path}' cannot be written; name a file in a folder that exists")
     if count < 1:
         raise UserError(f"--count {count} lists nothing; give 1 or more")
-    parts = _labeled(root, Format(separator, negatives, nested, follow_links, images))
+    parts = _labeled(root, Format(separator, negatives, nested, follow_links, images), drop_unreadable)
     samples = [sample for part in parts.values() for sample in part.images]
     classes = sorted({label for part in parts.values() for label in part.classes})
     if len(samples) < 2 * FOLDS:
@@ -76,8 +78,8 @@ def suspects(
         table, paths = _doubtful(samples, seen, targets, classes)
     fingerprint = known_fingerprint({split: (part.root, part.images) for split, part in parts.items()})
     write_whole(out, table.to_csv(index=False, float_format="%.4f").encode())
-    if not all(sound):
-        print(f"left out {int((~sound).sum())} unreadable images; `{program()} data describe --check` lists them")
+    if left_out := int((~sound).sum()) + sum(len(part.dropped) for part in parts.values()):
+        print(f"left out {left_out} unreadable images; `{program()} data describe --check` lists them")
     if html is not None:
         _write_page(html, f"{root} (fingerprint {fingerprint})", table, paths)
     print(f"fingerprint: {fingerprint}")
@@ -88,11 +90,14 @@ def suspects(
     print(f"{int(table['wrong'].sum())} of {len(table)} images probably have a wrong label\nresults: {out}")
 
 
-def _labeled(root: Path, form: Format) -> dict[str, LabeledImages]:
+def _labeled(root: Path, form: Format, drop_unreadable: bool) -> dict[str, LabeledImages]:
     """The images of every split; the class lists of splits may differ."""
     found = find_splits(root)
     check_training_split(root, found)
-    return {split: LabeledImages(part, form) for split, part in (found or {"all": root}).items()}
+    return {
+        split: LabeledImages(part, form, drop_unreadable=drop_unreadable)
+        for split, part in (found or {"all": root}).items()
+    }
 
 
 def _doubtful(
