@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from app.images import MAX_BYTES, ImageError
 from app.patches import zip_directory_size
 from app.text import file_name
+from contract.labels import NO_LABEL
 from contract.litter import is_litter
 
 MAX_MEMBERS = 1000
@@ -182,8 +183,7 @@ def pack(images: Iterable[Readable], separator: str, to_png: Callable[[bytes], b
     One image at a time is held, however many there are.
 
     Args:
-        images: name, a function that gives the file's bytes, and labels; one without labels, or whose bytes raise
-            ImageError, is left out.
+        images: name, a function that gives the file's bytes, and labels; one whose bytes raise ImageError is left out.
         separator: between the labels in a folder's name.
         to_png: converts what the trainer does not read; raises ImageError.
     """
@@ -191,9 +191,7 @@ def pack(images: Iterable[Readable], separator: str, to_png: Callable[[bytes], b
     taken: set[str] = set()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:  # images are compressed already
         for name, read, labels in images:
-            if not labels:
-                continue
-            folder = separator.join(file_name(label, "_") for label in sorted(labels))
+            folder = separator.join(file_name(label, "_") for label in sorted(labels)) or NO_LABEL
             path = PurePosixPath(file_name(PurePosixPath(name.replace("\\", "/")).name, "image"))
             try:
                 data = read()

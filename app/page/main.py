@@ -17,6 +17,7 @@ from app.serving.model import ModelError
 from app.serving.serving import Served, Serving, serving
 from app.text import markdown
 from contract.decoding import DecodingError
+from contract.labels import NO_LABEL
 
 STYLE = Path(__file__).with_name("page.css")
 # A file of its own: a Material icon would be fetched from a font server by every browser.
@@ -86,8 +87,9 @@ def show_downloads(results: dict[str, Result], served: Served, shift: float) -> 
         # Not Streamlit's button, which needs all of the zip in memory; this one is made while it is sent.
         st.html(f'<a class="ms-button" href="download/{held.token}" download>Images in label folders (zip)</a>')
     st.caption(
-        "Correct the labels first where they are wrong. To train on the zip: unpack it, `manasight data split`, "
-        f"`manasight fit`. Labels are joined by “{markdown(separator)}”; images without a label are left out."
+        "Correct wrong labels first. To train on the zip, unpack it, and run `manasight data split` and "
+        "`manasight fit`. They take the table too, with `--images` for the folder of your images. In the zip, labels "
+        f"are joined by “{markdown(separator)}”; images without any are in `{NO_LABEL}`."
     )
 
 

@@ -194,7 +194,7 @@ def test_labeled_pictures_go_into_the_folders_of_their_labels() -> None:
     data = pack([("x/card.png", png(), ["red", "creature"]), ("none.png", png(), [])], "-")
 
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        assert archive.namelist() == ["creature-red/card.png"]
+        assert archive.namelist() == ["creature-red/card.png", "_none/none.png"]
         assert archive.read("creature-red/card.png") == png()
 
 

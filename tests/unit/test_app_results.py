@@ -12,6 +12,7 @@ from PIL import Image
 from app.page.results import Result, open_file, predict, to_csv
 from app.serving.model import Model
 from app.serving.serving import Served, Serving, Settings
+from trainer.data.samples import read_samples
 
 
 @pytest.fixture
@@ -63,6 +64,25 @@ def test_every_picture_has_a_row(serving: Serving, served: Served, picture: Call
     assert [row["corrected"] for row in found] == ["no", "yes", "no"]
     assert float(found[0]["red"]) > 0.99
     assert found[2]["problem"].startswith("Unsupported image format.")
+
+
+def test_the_trainer_reads_the_table(served: Served, serving: Serving, picture: Callable, tmp_path: Path) -> None:
+    """Images without a label are negatives; those that could not be read are none."""
+    results = [picture("a.png", "red"), picture("b.png", "blue"), picture("c.png", "blue"), Result("d.png", b"nothing")]
+    results[1].corrected, results[2].corrected = ["green", "red"], []
+    predict(serving, served, results[3:])
+    for result in results:
+        (tmp_path / result.name).write_bytes(png("red"))
+    (tmp_path / "manasight.csv").write_bytes(to_csv(served, results, 0.0))
+
+    found = read_samples(tmp_path / "manasight.csv")
+
+    assert {sample.path.name: sample.labels for sample in found.images} == {
+        "a.png": ("red",),
+        "b.png": ("green", "red"),
+        "c.png": (),
+    }
+    assert "1 rows of 'manasight.csv' that name a problem are left out" in found.hints
 
 
 def test_a_name_is_never_a_formula(served: Served, picture: Callable) -> None:

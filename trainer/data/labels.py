@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from contract.labels import NO_LABEL
 from trainer.data.walk import Skipped, skipped_note
 from trainer.errors import UserError
 from trainer.files import readable
 
-NO_LABEL = "_none"  # the folder of images without any label, unless --negatives names another
 MAX_LISTED = 20  # names in one sentence
 
 

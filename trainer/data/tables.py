@@ -26,6 +26,7 @@ LABEL_COLUMNS = (
     *("attributes", "targets", "target"),
 )
 SPLIT_COLUMNS = ("split", "subset", "partition", "set")
+PROBLEM_COLUMN = "problem"  # of the app's table: why an image could not be read
 # The first name is the one that Manasight writes. Upper and lower case are the same.
 SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -50,7 +51,11 @@ def read_table(path: Path, form: Format, split: str = "") -> Samples:
     rows = table.rows
     if split:
         rows = [(number, row) for number, row in rows if _is_split(row[split_column], split)]
-    label_sets, hints = _label_sets(path, Table(table.columns, rows), {file_column, split_column}, form)
+    problem_column = _named(table, (PROBLEM_COLUMN,))
+    every, rows = rows, [row for row in rows if problem_column is None or not _text(row[1][problem_column])]
+    label_sets, hints = _label_sets(path, Table(table.columns, rows), {file_column, split_column, problem_column}, form)
+    if unread := len(every) - len(rows):
+        hints.append(f"{unread} rows of '{path.name}' that name a problem are left out")
     names = _file_names(path, rows, file_column)
     base, found = _find(path, form, names)
     images: dict[Path, Sample] = {}
