@@ -38,6 +38,7 @@ GPU = re.compile(r"\b(CUDA|cuDNN|CUBLAS|NCCL|HIP|MPS)\b")
 SHARED_MEMORY = re.compile(r"shared memory|bus error|</?torch_\d", re.IGNORECASE)
 OPEN_FILES = re.compile(r"too many open files|items of ancdata", re.IGNORECASE)
 WORKER_DIED = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)", re.IGNORECASE)
+SIGNAL = re.compile(r"killed by signal: ([\w ]+)")
 # The first line of what PyTorch makes of an exception in a loader worker.
 FROM_WORKER = re.compile(r"^Caught (\w+) in DataLoader worker.*?^[\w.]*\1: (.*)", re.DOTALL | re.MULTILINE)
 
@@ -70,6 +71,8 @@ def known(error: BaseException, command: str) -> str | None:
         return f"there is too little shared memory; give the container more (--shm-size=1g){fallback}"
     if WORKER_DIED.search(message):
         fewer = f"; give fewer --data.workers{fallback}" if fallback else ""
+        if (found := SIGNAL.search(message)) and found[1] != "Killed":
+            return f"a loader worker was ended by a signal: {found[1]}"
         return f"a loader worker was killed, most likely because memory ran out{fewer}"
     if isinstance(error, RuntimeError) and GPU.search(message):
         instead = ", or train without it: --trainer.accelerator cpu" if command in LOADER_COMMANDS else ""

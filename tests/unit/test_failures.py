@@ -115,6 +115,7 @@ def test_a_gpus_memory_is_told_from_the_machines(failing, error):
         (RuntimeError("No CUDA GPUs are available"), "or train without it: --trainer.accelerator cpu"),
         (RuntimeError("unable to write to file </torch_12_3>: No space left on device (28)"), "--shm-size=1g"),
         (RuntimeError("received 0 items of ancdata"), "ulimit -n 65536"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated. "), "ended by a signal: Terminated"),
         (OSError(24, "Too many open files"), "ulimit -n 65536"),
         (
             sqlite3.OperationalError("database is locked"),

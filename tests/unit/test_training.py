@@ -15,6 +15,7 @@ import mlflow
 import numpy as np
 import onnx
 import pandas as pd
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -282,6 +283,22 @@ def test_a_closed_terminal_and_sigquit_are_named_and_leave_a_checkpoint(home, da
     assert f"; resume with: manasight fit --resume {run.info.run_id}" in rest
     assert run.info.status == "KILLED"
     assert (home / "runs" / run.info.run_id / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_a_training_whose_whole_group_is_ended_keeps_its_last_step(home, data, start):
+    """As systemd and Slurm do it: the loader workers get the signal as well."""
+    process = start(*arguments(data, data__batch_size="4", data__workers="2", trainer__max_epochs="9"))
+    for line in process.stdout:
+        if line.startswith("epoch 1/"):
+            break
+    main_process = psutil.Process(process.pid)
+    for one in (*main_process.children(recursive=True), main_process):
+        one.send_signal(signal.SIGTERM)
+    rest = process.stdout.read()
+
+    assert process.wait(120) == 75, rest
+    assert "stopped by SIGTERM" in rest
+    assert (home / "runs" / only_run().info.run_id / "checkpoints" / "last.ckpt").is_file()
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 5])

@@ -20,6 +20,8 @@ from trainer.data.shared_pixels import SharedPixels
 from trainer.data.transforms import Augmentation
 from trainer.resources import cpu_cores
 
+GRACE_SECONDS = 60  # for the main process to end its step after SIGTERM
+
 
 class PreparedImages(Dataset):
     """A data set's images at one size, augmented: uint8 `[H, W, 3]` and its float32 target `[C]`.
@@ -104,6 +106,8 @@ def _start_worker(_worker: int, rank: int) -> None:
     random.seed(f"{torch.initial_seed()} {rank}")  # PyTorch's seed: another one for every worker, not for every rank
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):  # its workers end with it
         signal.signal(number, signal.SIG_IGN)
+    # Where a whole group is ended, as by Slurm and systemd, the main process still needs images to end its step.
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_SECONDS))
 
 
 def _load(path: Path, size: tuple[int, int], reduced: bool) -> Image.Image:
