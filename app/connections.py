@@ -54,7 +54,8 @@ def connection_limit(wanted: int, descriptors: int) -> int:
 class Connections:
     """All connections of the process.
 
-    At a limit the one that has waited longest without a request makes room: first one that never sent a request.
+    At a limit the one that has waited longest without a request makes room. If most of them never sent a whole request,
+    one of these goes: people who were answered keep their connections.
     """
 
     def __init__(self) -> None:
@@ -79,7 +80,8 @@ class Connections:
         if status:
             self.dropped += 1
             candidates = [found for found in self.waiting if crowded is self.open or found in crowded]
-            oldest = min(candidates, key=lambda found: found.requests > 0, default=None)  # the first of those that tie
+            unused = [found for found in candidates if not found.requests]
+            oldest = next(iter(unused if 2 * len(unused) > len(candidates) else candidates), None)
             if oldest is None:
                 if not same:
                     del self.by_client[new.client_key]
