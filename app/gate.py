@@ -15,7 +15,7 @@ SHOWN_CHARACTERS = 100  # of a path or name in an answer
 
 
 class Gate:
-    """Refuses what app/routes.py does not list: 400 for a foreign host, 404 for a path, 405 for a method."""
+    """Refuses what app/routes.py does not list: 404 for a path, 405 for a method; and 400 for a foreign host."""
 
     def __init__(self, app: ASGIApp, api: ASGIApp, settings: Network, base: str = "") -> None:
         """`api` and `app` get what is let through; the page, which is the app's, is below `/base`."""
@@ -41,6 +41,10 @@ class Gate:
         hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
         if not all(self.settings.allows_host(host) for host in hosts) or len(hosts) > 1:
             await self._refuse(scope, receive, send, _foreign_host(hosts))
+            return
+        if {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}:
+            # The body has the length that its chunks say (RFC 9112, section 6.3), whatever limits made of the other.
+            await self._refuse(scope, receive, send, _error(400, "Send Content-Length or Transfer-Encoding, not both."))
             return
         if route and route.api and self.settings.cors_origins:
             await self.cors(scope, receive, send)

@@ -8,6 +8,8 @@ from PIL import Image
 
 # Larger ones are device links and spectral data that no camera writes.
 MAX_PROFILE = 4 * 1024**2
+# Cameras' and phones' own are kept; larger ones, and what is computed of them, would fill the memory of an image.
+MAX_KEPT = 64 * 1024
 _SPACES = {"RGB": "RGB ", "RGBA": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
 
 
@@ -18,11 +20,12 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         image: RGB, RGBA, L or CMYK; others are returned as they are.
         profile: the file's ICC profile; one that is broken, or for other pixels than these, is ignored.
     """
-    transform = _transform(profile, image.mode) if profile and len(profile) <= MAX_PROFILE else None
+    if not profile or len(profile) > MAX_PROFILE:
+        return image
+    transform = (_kept if len(profile) <= MAX_KEPT else _transform)(profile, image.mode)
     return image if transform is None else transform.apply(image)
 
 
-@lru_cache(maxsize=8)
 def _transform(profile: bytes, mode: str) -> Any:
     from PIL import ImageCms
 
@@ -45,3 +48,6 @@ def _transform(profile: bytes, mode: str) -> Any:
         raise
     except Exception:  # the metadata's fault, which must not decide over the pixels
         return None
+
+
+_kept = lru_cache(maxsize=8)(_transform)

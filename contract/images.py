@@ -108,8 +108,8 @@ def decode(
         raise ImageError(describe(data[:1024])) from error
     except Exception as error:
         # Pillow's decoders raise anything for damaged bytes: OSError, ValueError, struct.error, OverflowError, …
-        # What libtiff and libheif say if they do not get their memory.
-        if str(error) == "decoder error -9" or "emory alloc" in str(error):
+        # What libtiff, libheif and libwebp say if they do not get their memory.
+        if str(error) in ("decoder error -9", "could not create decoder object") or "emory alloc" in str(error):
             raise MemoryError from error
         raise ImageError("The image is damaged or incomplete.") from error
 

@@ -73,6 +73,15 @@ def test_the_patched_libraries_are_the_versions_that_were_read() -> None:
     assert not unread_versions(), "look the places in app/patches.py up in the new source, then change READ_IN"
 
 
+def test_a_body_with_two_lengths_is_refused(app: str) -> None:
+    """A limit on the one would be passed by the other."""
+    head = b"PUT /_stcore/upload_file/a/b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 1\r\n"
+    answer = raw(app, head + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"Content-Length or Transfer-Encoding, not both" in answer
+
+
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.path)
 def test_every_route_answers_its_methods_and_refuses_others(app: str, route: object) -> None:
     path = re.sub(r"\{\w+(:path)?\}", "x", route.path)

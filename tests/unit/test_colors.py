@@ -8,6 +8,7 @@ import pytest
 from hostile_files import HEIC_HALVES, HEIC_TURNED, HEIC_WHITE, encoded, heic_that_lies
 from PIL import Image, ImageCms
 
+from contract import color, images
 from contract.decoding import Decoders, Lane, Wanted
 from contract.images import ImageError, Limits, TooLargeError, decode
 from contract.process import WorkerLimits
@@ -130,6 +131,24 @@ def test_printers_colors_are_converted(kind):
 def test_a_profile_that_cannot_be_used_is_ignored(bad):
     found = decode(encoded(Image.fromarray(PIXELS), "TIFF", icc_profile=bad))
     np.testing.assert_array_equal(found, PIXELS)
+
+
+def test_large_profiles_are_not_kept():
+    """Eight of four megabytes would fill what a decoding process may use."""
+    kept = color._kept.cache_info().currsize
+    large = display(ADOBE, gamma(2.2)) + bytes(color.MAX_KEPT)
+    found = decode(encoded(Image.fromarray(PIXELS), "TIFF", icc_profile=large))
+    assert np.abs(np.asarray(found, int) - PIXELS).max() > 5  # it is used
+    assert color._kept.cache_info().currsize == kept
+
+
+def test_a_decoder_without_memory_does_not_call_an_image_damaged(monkeypatch):
+    def fail(_image):
+        raise OSError("could not create decoder object")  # libwebp
+
+    monkeypatch.setattr(images, "upright_rgb", fail)
+    with pytest.raises(MemoryError):
+        decode(encoded(Image.fromarray(PIXELS), "WEBP"))
 
 
 def test_the_usual_profile_changes_nothing():
