@@ -5,6 +5,7 @@ import re
 import stat
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -189,6 +190,7 @@ def pack(images: Iterable[Readable], separator: str, to_png: Callable[[bytes], b
     """
     stream = _Stream()
     taken: set[str] = set()
+    numbers: Counter[str] = Counter()  # the last one that a name was given
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:  # images are compressed already
         for name, read, labels in images:
             folder = separator.join(file_name(label, "_") for label in sorted(labels)) or NO_LABEL
@@ -199,9 +201,10 @@ def pack(images: Iterable[Readable], separator: str, to_png: Callable[[bytes], b
                     path, data = path.with_suffix(".png"), to_png(data)
             except ImageError:
                 continue
-            unique, number = f"{folder}/{path}", 2
+            unique, first = f"{folder}/{path}", f"{folder}/{path}".casefold()
             while unique.casefold() in taken:  # also on file systems that ignore case
-                unique, number = f"{folder}/{path.stem}-{number}{path.suffix}", number + 1
+                numbers[first] += 1
+                unique = f"{folder}/{path.stem}-{numbers[first] + 1}{path.suffix}"
             taken.add(unique.casefold())
             archive.writestr(unique, data)
             del data

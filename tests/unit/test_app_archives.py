@@ -205,6 +205,14 @@ def test_equal_names_are_kept_apart() -> None:
         assert archive.namelist() == ["red/card.png", "red/Card-2.png"]
 
 
+def test_thousands_of_equal_names_are_numbered_at_once() -> None:
+    """Looking each number up from the start again would take minutes."""
+    data = pack([("card.png", b"", ["red"])] * 20_000, "-")
+
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert archive.namelist()[-1] == "red/card-20000.png"
+
+
 def test_what_the_trainer_does_not_read_becomes_png() -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8), "lime").save(buffer, "GIF")
