@@ -1,7 +1,7 @@
 """Files: names that can be printed, and contents that are there as a whole or not at all."""
 
+import errno
 import os
-from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,8 +20,13 @@ def reachable(path: Path) -> Path:
     Raises:
         OSError: if it does not say.
     """
-    with suppress(FileNotFoundError, NotADirectoryError, ValueError):
+    try:
         path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        pass
+    except OSError as error:
+        if error.errno != errno.ELOOP:  # a link to itself, which is not there
+            raise
     return path
 
 

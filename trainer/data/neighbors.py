@@ -25,7 +25,7 @@ def near_hashes(hashes: np.ndarray, chosen: np.ndarray, bits: int) -> Iterator[t
     if len(chosen) < 2:
         return
     packed = np.packbits(hashes[chosen], axis=1).view(np.uint64)
-    count = bits + 2
+    count = bits + 3
     # Bits far from each other say more than neighbors do.
     bands = [
         hashes[chosen, start::count][:, :32] @ (1 << np.arange(min(32, len(range(start, 256, count))), dtype=np.int64))
