@@ -43,7 +43,7 @@ class Gate:
             await self._refuse(scope, receive, send, _foreign_host(hosts))
             return
         if {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}:
-            # The body has the length that its chunks say (RFC 9112, section 6.3), whatever limits made of the other.
+            # The chunks would decide (RFC 9112, section 6.3), but the limit on uploads goes by Content-Length.
             await self._refuse(scope, receive, send, _error(400, "Send Content-Length or Transfer-Encoding, not both."))
             return
         if route and route.api and self.settings.cors_origins:

@@ -87,9 +87,9 @@ def show_downloads(results: dict[str, Result], served: Served, shift: float) -> 
         # Not Streamlit's button, which needs all of the zip in memory; this one is made while it is sent.
         st.html(f'<a class="ms-button" href="download/{held.token}" download>Images in label folders (zip)</a>')
     st.caption(
-        "Correct wrong labels first. To train on the zip, unpack it, and run `manasight data split` and "
-        "`manasight fit`. They take the table too, with `--images` for the folder of your images. In the zip, labels "
-        f"are joined by “{markdown(separator)}”; images without any are in `{NO_LABEL}`."
+        "Correct wrong labels first. To train, unpack the zip, then `manasight data split`, `manasight fit`. Or give "
+        "`manasight data split` the table, and `--images` with the folder of your images. In the zip, labels are "
+        f"joined by “{markdown(separator)}”; images without labels are in `{NO_LABEL}`."
     )
 
 

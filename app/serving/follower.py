@@ -69,11 +69,11 @@ class Follower:
         current = self.holder.served.champion if self.holder.served else None
         if champion is None:
             note = f"MLflow has no version of “{self.registry.name}” with the alias “{ALIAS}”"
-            # A new system has none yet; after a champion, somebody has taken the alias away.
-            note += (
-                "." if current else " yet. Until a training promotes one, the model that the app started with answers."
-            )
-            self.holder.report(note, trouble=current is not None)
+            if current:  # somebody took the alias away
+                self.holder.report(f"{note}.")
+            else:
+                note += " yet. Until a training promotes one, the model that the app started with answers."
+                self.holder.report(note, trouble=False)
             return False
         if current and (current.version, current.created) == (champion.version, champion.created):
             self.holder.report("", trouble=False)

@@ -168,7 +168,7 @@ def test_a_worker_in_a_pod_ends_with_the_status_that_its_job_reads(home, data, f
     ("option", "sentence"),
     [
         ("--rdzv-conf=join_timeout", "torchrun cannot use these options: "),
-        ("--rdzv-id=alone", "there is no folder 'gone'"),  # as far as the training's own options
+        ("--rdzv-id=alone", "there is no folder 'gone'"),  # what the training says itself
     ],
 )
 def test_a_workers_wrong_options_are_a_sentence(data, tmp_path, option, sentence):
