@@ -82,7 +82,7 @@ def test_the_trainer_reads_the_table(served: Served, serving: Serving, picture: 
         "b.png": ("green", "red"),
         "c.png": (),
     }
-    assert "1 rows of 'manasight.csv' that name a problem are left out" in found.hints
+    assert "'manasight.csv': rows left out because they name a problem: 1" in found.hints
 
 
 def test_a_name_is_never_a_formula(served: Served, picture: Callable) -> None:

@@ -55,7 +55,7 @@ def read_table(path: Path, form: Format, split: str = "") -> Samples:
     every, rows = rows, [row for row in rows if problem_column is None or not _text(row[1][problem_column])]
     label_sets, hints = _label_sets(path, Table(table.columns, rows), {file_column, split_column, problem_column}, form)
     if unread := len(every) - len(rows):
-        hints.append(f"{unread} rows of '{path.name}' that name a problem are left out")
+        hints.append(f"'{path.name}': rows left out because they name a problem: {unread}")
     names = _file_names(path, rows, file_column)
     base, found = _find(path, form, names)
     images: dict[Path, Sample] = {}
