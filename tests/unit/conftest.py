@@ -5,16 +5,13 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from card_server import CardServer
-from PIL import Image
+from labeled_folders import make_folders
 from processes import Manasight
 
 # A runner in the background is deaf to Ctrl-C, and so would be every process that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-COLORS = {"red": (200, 40, 40), "green": (40, 170, 60), "blue": (50, 80, 210)}
 
 
 @pytest.fixture(scope="session")
@@ -43,25 +40,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_database: Path) ->
 
 @pytest.fixture
 def make_images(tmp_path: Path) -> Callable[..., Path]:
-    """A function that makes `<tmp_path>/<name>/<folder>/<n>.png` for folders that name labels.
-
-    Colors are seen in the picture, `square` as a white square on it: three colors and a shape that a tiny training
-    can tell apart. Every image is different.
-    """
+    """`make_folders`, given the name of a folder in `tmp_path`."""
 
     def make(name: str, folders: dict[str, int], size: tuple[int, int] = (48, 36), seed: int = 0) -> Path:
-        rng = np.random.default_rng(seed)
-        root = tmp_path / name
-        for folder, count in folders.items():
-            (root / folder).mkdir(parents=True)
-            for number in range(count):
-                base = next((COLORS[label] for label in folder.split("-") if label in COLORS), (120, 120, 120))
-                pixels = np.clip(np.array(base) + rng.normal(0, 25, (*size, 3)), 0, 255)
-                if "square" in folder.split("-"):
-                    top, left = rng.integers(2, size[0] // 2), rng.integers(2, size[1] // 2)
-                    pixels[top : top + size[0] // 3, left : left + size[1] // 3] = 255
-                Image.fromarray(pixels.astype(np.uint8)).save(root / folder / f"{number:03}.png")
-        return root
+        return make_folders(tmp_path / name, folders, size, seed)
 
     return make
 

@@ -25,6 +25,13 @@ with servers.server([sys.executable, "-c", "exit('boom')"], "http://127.0.0.1:9"
     assert done.stderr == "nothing answers on http://127.0.0.1:9:\nboom\n\n"
 
 
+def test_odd_datasets_are_a_table() -> None:
+    command = [sys.executable, BENCHMARKS / "odd_datasets.py", "--only", "0 and 1 per label"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "| (no label) 1, blue 1, red, square 1 | yes |\n\n1 of 1 pass" in done.stdout
+
+
 def starter(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, BENCHMARKS / "starter.py", *map(str, arguments)]
     return subprocess.run(command, cwd=BENCHMARKS.parent, capture_output=True, text=True, timeout=550)
