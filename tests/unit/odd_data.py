@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 import test_colors as colors
-import test_tables as tables
 from hostile_files import HEIC_HALVES, encoded, png_chunk
 from labeled_folders import make_folders
 from PIL import Image, ImageOps
+from table_texts import LABELS, TEXTS
 from test_app_images import ODD_TAGS, SIDEWAYS, exif
 from test_odd_folders import LITTER, LITTER_FOLDERS
 from test_split import textured
@@ -109,14 +109,14 @@ def table_case(name: str, key: str, expects: str = "each image has the labels of
     """A table of the tests: a.png is red and square, b.png blue, c.png without a label."""
 
     def attempt(folder: Path) -> str:
-        file, text = tables.TEXTS[key]
+        file, text = TEXTS[key]
         make_folders(folder, {"pictures": 5})
         for number, letter in enumerate("abcde"):
             (folder / "pictures" / f"{number:03}.png").rename(folder / "pictures" / f"{letter}.png")
         (folder / file).write_text(text, encoding="utf-16" if key == "Excel" else "utf-8")
         sets = described(folder / file)
         found = {sample.path.name: sample.labels for sample in read_samples(folder / file).images}
-        assert {name: found[name] for name in tables.LABELS} == tables.LABELS, found
+        assert {name: found[name] for name in LABELS} == LABELS, found
         return shown(sets)
 
     CASES.append(Case(name, expects, attempt))
