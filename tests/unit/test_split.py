@@ -213,6 +213,11 @@ def test_describe_finds_no_look_alikes_across_the_splits(tmp_path):
     assert all(len({name.partition("/")[0] for name in group}) == 1 for group in report["look_alikes"])
 
 
+def test_many_images_of_which_none_look_alike_are_groups_of_their_own():
+    hashes = np.random.default_rng(0).random((2001, 256)) < 0.5  # some share bands, none differ in few bits
+    assert len(set(group_alike(hashed(hashes), 20).tolist())) == 2001
+
+
 def test_any_hashes_are_grouped_as_links_over_thirds_say():
     rng = np.random.default_rng(0)
     hashes = rng.integers(0, 2, (120, 256), dtype=bool)[rng.integers(0, 120, 300)]

@@ -51,6 +51,7 @@ def near_hashes(hashes: np.ndarray, chosen: np.ndarray, bits: int) -> Iterator[t
                 left, right = order[same], order[same + shift]
                 near = np.bitwise_count(packed[left] ^ packed[right]).sum(axis=1) <= bits
                 found.append(np.sort(np.stack([left[near], right[near]]), axis=0))
+    found = [pairs for pairs in found if pairs.size]
     if found:
         left, right = np.unique(np.concatenate(found, axis=1), axis=1)
         first, starts = np.unique(left, return_index=True)
