@@ -24,11 +24,12 @@ from app.gate import Gate
 from app.headers import SecurityHeaders
 from app.log_limit import limit_log
 from app.memory import return_large_blocks
-from app.network import network
+from app.network import client_of, network
 from app.page import downloads
 from app.page.sockets import LimitMessages
+from app.page.turns import turns
 from app.page.uploads import LimitUploads
-from app.patches import ask_nobody_for_addresses
+from app.patches import ask_nobody_for_addresses, take_turns
 from app.serving.serving import Settings, serving
 
 logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
@@ -70,6 +71,7 @@ Settings.from_environment()  # a wrong setting ends the start here, with its sen
 return_large_blocks()
 install()
 ask_nobody_for_addresses()
+take_turns(lambda address: turns.turn(client_of(address)))
 METRICS = network().metrics_port and metrics_server(network().metrics_port, api.metrics_text, ADDRESS)
 app = st.App(
     Path(__file__).with_name("page") / "main.py",

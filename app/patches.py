@@ -10,6 +10,7 @@ import re
 import socket
 import zipfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
@@ -19,6 +20,8 @@ import uvicorn.config
 from streamlit import net_util
 from streamlit.runtime import get_instance
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+from streamlit.runtime.scriptrunner.script_runner import ScriptRunner
+from streamlit.runtime.scriptrunner_utils.script_requests import RerunData
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http import auto, h11_impl
@@ -96,6 +99,18 @@ def inline_script_hashes() -> list[str]:
     page = (Path(streamlit.__file__).parent / "static" / "index.html").read_text(encoding="utf-8")
     scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
     return [f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}" for text in scripts]
+
+
+def take_turns(turn: Callable[[str], AbstractContextManager[None]]) -> None:
+    """Have Streamlit draw each page, or part of one, within `turn(address of its visitor)`."""
+    run = ScriptRunner._run_script
+
+    def run_in_turn(runner: ScriptRunner, rerun_data: RerunData) -> None:
+        client = get_instance().get_client(runner._session_id)
+        with turn((client and client.client_context.remote_ip) or ""):
+            run(runner, rerun_data)
+
+    setattr(ScriptRunner, "_run_script", run_in_turn)  # noqa: B010
 
 
 def share_uploads() -> None:

@@ -11,6 +11,7 @@ from app.page.grid import edit_labels, show_closely, show_grid
 from app.page.results import Result, predict, to_csv
 from app.page.sidebar import show_limits, show_model
 from app.page.sources import Given, gather, show_samples
+from app.page.turns import turns
 from app.page.uploads import visit
 from app.serving.batching import PredictionError
 from app.serving.model import ModelError
@@ -46,7 +47,8 @@ def answer(shared: Serving, served: Served, given: list[Given], others: list[Giv
     bar = st.progress(0.0) if len(pending) > CHUNK else None
     for start in range(0, len(pending), CHUNK):
         try:
-            predict(shared, served, pending[start : start + CHUNK], batch)
+            with turns.others_go_first():
+                predict(shared, served, pending[start : start + CHUNK], batch)
         except DecodingError as error:
             st.error(f"{error} Reload the page to try again.")
             st.stop()

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app.page.grid import MANY
+from app.page.turns import turns
 from app.page.uploads import visit
 from app.serving.registry import ALIAS
 from app.serving.serving import Served, Serving
@@ -40,7 +41,7 @@ def show_model(shared: Serving, drawn: Served) -> None:
     if served.champion and served.champion.run_url:
         st.link_button("Open the run in MLflow", served.champion.run_url, width="stretch")
     if shared.follower and st.button("Look for a newer champion", width="stretch"):
-        with st.spinner("Asking MLflow"):
+        with st.spinner("Asking MLflow"), turns.others_go_first():
             swapped = shared.check()
         if swapped:
             st.rerun()

@@ -2,6 +2,7 @@
 
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from app.budgets import Budget, Budgets
 from app.page.messages import MAX_KEPT, Kept, parsed_size
+from app.page.turns import Turns
 
 pytestmark = pytest.mark.slow
 MB = 1024**2
@@ -101,6 +103,46 @@ def test_a_flood_of_messages_ends_its_connection(app: tuple[str, psutil.Process]
 
     with pytest.raises(ConnectionClosed):
         flood()
+
+
+def test_messages_at_once_draw_few_pages_and_keep_nobody_waiting(app: tuple[str, psutil.Process]) -> None:
+    url, process = app
+    pages = [open_page(url) for _ in range(8)]
+    before, slowest = seconds(process), 0.0
+    for _ in range(40):
+        for page in pages:
+            page.send(rerun())
+    for _ in range(20):
+        started = time.monotonic()
+        requests.get(f"{url}/ready", timeout=60).raise_for_status()
+        slowest = max(slowest, time.monotonic() - started)
+        time.sleep(0.05)
+    for page in pages:
+        page.socket.close()
+
+    assert seconds(process) - before < 5
+    assert slowest < 2  # alone, 0.2
+
+
+def test_a_client_draws_one_page_at_a_time_and_lets_others_go_first_while_it_waits() -> None:
+    turns, drawn = Turns(places=2), []
+
+    def draw(client: str, name: str) -> None:
+        with turns.turn(client):
+            drawn.append(name)
+
+    with turns.turn("a"):
+        same, other = [threading.Thread(target=draw, args=found) for found in (("a", "same"), ("b", "other"))]
+        same.start()
+        other.start()
+        other.join(10)
+        assert drawn == ["other"]
+        with turns.others_go_first():
+            same.join(10)
+        assert drawn == ["other", "same"]
+    with turns.others_go_first():  # nothing in a thread that has no turn
+        draw("a", "next")
+    assert drawn[-1] == "next"
 
 
 def test_messages_of_many_fields_are_not_kept(app: tuple[str, psutil.Process]) -> None:
