@@ -11,6 +11,8 @@ from trainer.errors import UserError
 
 # Files of options for `manasight fit`.
 EXPERIMENTS = Path(__file__).with_name("experiments")
+# The included model, beside the package: in a checkout and in the images, but not in a wheel.
+STARTER = Path(__file__).resolve().parents[1] / "models" / "starter" / "model.onnx"
 
 
 def home() -> Path:

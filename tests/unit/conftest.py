@@ -39,6 +39,22 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_database: Path) ->
 
 
 @pytest.fixture
+def register(home: Path, tmp_path: Path, tiny_model: Callable[..., bytes]) -> Callable[..., str]:
+    """A function that registers a tiny model, and returns its version."""
+    from trainer.tracking.mlflow import connect, experiment_id
+    from trainer.tracking.registry import register_model
+
+    def make(**changed: object) -> str:
+        client = connect()
+        run = client.create_run(experiment_id(client, "manasight"))
+        path = tmp_path / "model.onnx"
+        path.write_bytes(tiny_model(metadata={"run_id": run.info.run_id} | changed))
+        return register_model(run.info.run_id, path)
+
+    return make
+
+
+@pytest.fixture
 def make_images(tmp_path: Path) -> Callable[..., Path]:
     """`make_folders`, given the name of a folder in `tmp_path`."""
 

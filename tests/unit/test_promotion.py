@@ -21,8 +21,8 @@ from trainer.data.dataset import MultiLabelImageFolder
 from trainer.errors import UserError
 from trainer.model.metrics import compare
 from trainer.model.onnx_file import OnnxClassifier
-from trainer.tracking.mlflow import connect, experiment_id
-from trainer.tracking.registry import HISTORY, fetch, find_version, fit_note, other_labels, register_model
+from trainer.tracking.mlflow import connect
+from trainer.tracking.registry import HISTORY, fetch, find_version, fit_note, other_labels
 
 CLASSES = ["red", "green", "blue"]  # in the order of the tiny model's channels
 
@@ -30,20 +30,6 @@ CLASSES = ["red", "green", "blue"]  # in the order of the tiny model's channels
 @pytest.fixture
 def data(make_images: Callable[..., Path]) -> Path:
     return make_images("data/test", dict.fromkeys(CLASSES, 20), size=(24, 16)).parent
-
-
-@pytest.fixture
-def register(home: Path, tmp_path: Path, tiny_model: Callable[..., bytes]) -> Callable[..., str]:
-    """A function that registers a tiny model, and returns its version."""
-
-    def make(**changed: object) -> str:
-        client = connect()
-        run = client.create_run(experiment_id(client, "manasight"))
-        path = tmp_path / "model.onnx"
-        path.write_bytes(tiny_model(metadata={"run_id": run.info.run_id} | changed))
-        return register_model(run.info.run_id, path)
-
-    return make
 
 
 def champion() -> int:

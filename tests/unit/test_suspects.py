@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from trainer.cli import main
+from trainer.commands import suspects
 from trainer.data.suspects import doubts, label_next, out_of_fold
-
-STARTER = Path(__file__).resolve().parents[2] / "models" / "starter" / "model.onnx"
+from trainer.paths import STARTER
 
 
 def test_flipped_labels_come_first():
@@ -84,6 +84,24 @@ def test_the_table_and_the_page_show_them(wrong, tmp_path, capsys):
 def test_mistakes_get_a_sentence(wrong, capsys, options, says):
     assert main(["data", "suspects", str(wrong), *options]) == 2
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_champion_sees_or_the_starter_wherever_one_is(make_images, register, monkeypatch, capsys):
+    """Without --model; the folder is not the checkout's."""
+    make_images("data", {"red": 6, "blue": 6})
+    command = ["data", "suspects", "data"]
+    assert main(command) == 0
+    assert f"seen by the backbone of the starter, {STARTER}\n" in capsys.readouterr().out
+    monkeypatch.setattr(suspects, "STARTER", Path("gone"))
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert "there is no champion in '" in said
+    assert said.endswith("' yet, and this copy of Manasight has no starter; name a model.onnx with --model\n")
+    version = register()
+    assert main(["promote"]) == 0
+    assert main(command) == 0
+    assert f"seen by the backbone of manasight version {version} (champion)\n" in capsys.readouterr().out
 
 
 def test_a_file_that_is_no_model_gets_a_sentence(wrong, capsys, tmp_path):

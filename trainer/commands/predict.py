@@ -17,6 +17,7 @@ from trainer.data.walk import Skipped, skipped_note
 from trainer.errors import UserError
 from trainer.files import reachable, readable, write_whole
 from trainer.model.onnx_file import OnnxClassifier, batched, decided, separator_for
+from trainer.paths import STARTER
 from trainer.progress import progress
 from trainer.resources import cpu_cores
 from trainer.tracking import registry
@@ -132,8 +133,7 @@ def load_model(model: str) -> tuple[OnnxClassifier, str]:
         return OnnxClassifier(Path(model)), model
     version = registry.present_champion()
     if version is None:
-        starter = Path("models/starter/model.onnx")  # in a checkout
-        example = f", as in --model {starter}" if starter.is_file() else ""
+        example = f", as in --model {STARTER}" if STARTER.is_file() else ""
         raise UserError(f"there is no champion in '{place()}' yet; name a model.onnx with --model{example}")
     return registry.fetch(version), f"{model_name()} version {version.version} (champion)"
 

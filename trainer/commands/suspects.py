@@ -1,13 +1,15 @@
 """`manasight data suspects`: the labels of a dataset that are probably wrong, or the images to label next."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
+from contract.registry import model_name
 from trainer.data.fingerprint import known_fingerprint
 from trainer.data.images import UNREADABLE, load_rgb
 from trainer.data.labeled import LabeledImages
@@ -16,7 +18,7 @@ from trainer.data.samples import NO_LABEL, Format, Sample, check_training_split,
 from trainer.data.suspects import FOLDS, Linear, doubts, label_next, out_of_fold
 from trainer.errors import UserError
 from trainer.files import readable, write_whole
-from trainer.paths import program
+from trainer.paths import STARTER, program
 
 SHOWN = 24  # images on the page
 TILE = (220, 280)  # pixels of one of them with its caption, width and height
@@ -24,7 +26,7 @@ TILE = (220, 280)  # pixels of one of them with its caption, width and height
 
 def suspects(
     root: Path,
-    model: Path = Path("models/starter/model.onnx"),
+    model: str = "champion",
     out: Path = Path("suspects.csv"),
     html: Path | None = None,
     unlabeled: str = "",
@@ -44,7 +46,8 @@ def suspects(
 
     Args:
         root: a dataset: label folders, splits of them, or a table.
-        model: a model.onnx whose backbone sees the images; it may know other labels.
+        model: a model.onnx whose backbone sees the images, which may know other labels; or champion for the one that
+            MLflow's registry names, and the included starter if there is none.
         out: the table to write, a .csv file.
         html: a page with the first images, too.
         unlabeled: rank the images of this folder by how much labeling them would teach, and not those of `root`.
@@ -68,26 +71,53 @@ def suspects(
     classes = sorted({label for part in parts.values() for label in part.classes})
     if len(samples) < 2 * FOLDS:
         raise UserError(f"'{root}' has {len(samples)} images; at least {2 * FOLDS} are needed")
-    seen = features([sample.path for sample in samples], model).astype(np.float32)
-    sound = np.isfinite(seen).all(1)
-    samples, seen = [sample for sample, good in zip(samples, sound, strict=True) if good], seen[sound]
-    targets = np.array([[label in sample.labels for label in classes] for sample in samples])
-    if unlabeled:
-        table, paths = _to_label(unlabeled, model, Linear(seen, targets), classes, count)
-    else:
-        table, paths = _doubtful(samples, seen, targets, classes)
+    with _found(model) as (file, called):
+        seen = features([sample.path for sample in samples], file).astype(np.float32)
+        sound = np.isfinite(seen).all(1)
+        samples, seen = [sample for sample, good in zip(samples, sound, strict=True) if good], seen[sound]
+        targets = np.array([[label in sample.labels for label in classes] for sample in samples])
+        if unlabeled:
+            table, paths = _to_label(unlabeled, file, Linear(seen, targets), classes, count)
+        else:
+            table, paths = _doubtful(samples, seen, targets, classes)
     fingerprint = known_fingerprint({split: (part.root, part.images) for split, part in parts.items()})
     write_whole(out, table.to_csv(index=False, float_format="%.4f").encode())
     if left_out := int((~sound).sum()) + sum(len(part.dropped) for part in parts.values()):
         print(f"left out {left_out} unreadable images; `{program()} data describe --check` lists them")
     if html is not None:
         _write_page(html, f"{root} (fingerprint {fingerprint})", table, paths)
-    print(f"fingerprint: {fingerprint}")
+    print(f"fingerprint: {fingerprint}\nseen by the backbone of {called}")
     if unlabeled:
         print(f"{len(table)} images worth labeling, the best first\nresults: {out}")
         return
     print(table[["file", "labels", "suggested", "doubt"]].head(10).to_string(index=False))
     print(f"{int(table['wrong'].sum())} of {len(table)} images probably have a wrong label\nresults: {out}")
+
+
+@contextmanager
+def _found(model: str) -> Iterator[tuple[Path, str]]:
+    """A model's file while it is needed, and what messages call it.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if model != "champion":
+        yield Path(model), model
+        return
+    # MLflow takes seconds to import.
+    from trainer.tracking import registry
+    from trainer.tracking.mlflow import place
+
+    if version := registry.present_champion():
+        with registry.fetched(version) as (path, _):
+            yield path, f"{model_name()} version {version.version} (champion)"
+    elif STARTER.is_file():
+        yield STARTER, f"the starter, {STARTER}"
+    else:
+        raise UserError(
+            f"there is no champion in '{place()}' yet, and this copy of Manasight has no starter; name a "
+            "model.onnx with --model"
+        )
 
 
 def _labeled(root: Path, form: Format, drop_unreadable: bool) -> dict[str, LabeledImages]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from trainer.errors import UnavailableError, UserError
 from trainer.files import reachable
 from trainer.model.backbones import DEFAULT, Backbone, find_backbone, misfit
+from trainer.paths import STARTER
 
 
 def pretrained_state(weights: str, backbone: str = DEFAULT) -> dict[str, Tensor]:
@@ -94,7 +95,7 @@ def _download(architecture: Backbone, path: Path) -> None:
         torch.hub.download_url_to_file(architecture.url, str(path), hash_prefix=architecture.sha256)
     except (URLError, OSError, RuntimeError) as error:
         reason = getattr(error, "reason", error)
-        starter = " or models/starter/model.onnx" * Path("models/starter/model.onnx").is_file()  # in a checkout
+        starter = f" or {STARTER}" * STARTER.is_file()
         raise UnavailableError(
             f"cannot download the ImageNet weights ({reason}); set MANASIGHT_WEIGHTS to a copy of {architecture.url}, "
             f"or start without: --model.weights none{starter}"

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -59,7 +59,14 @@ def find_version(client: mlflow.MlflowClient, version: int | None) -> ModelVersi
 
 
 def fetch(version: ModelVersion) -> OnnxClassifier:
-    """Load a registered version's file and check it: its metadata, its checksum, a test inference.
+    """Load a registered version; raises as `fetched`."""
+    with fetched(version) as (_, model):
+        return model
+
+
+@contextmanager
+def fetched(version: ModelVersion) -> Iterator[tuple[Path, OnnxClassifier]]:
+    """A registered version's file while it is needed, loaded and checked: its metadata, its checksum, a test inference.
 
     Raises:
         UserError: if one of them is wrong.
@@ -86,7 +93,7 @@ def fetch(version: ModelVersion) -> OnnxClassifier:
         except UserError as error:
             reason = str(error).replace(f"'{path}'", "its file")
             raise UserError(f"version {number} fails its check: {reason}") from error
-        return model
+        yield path, model
 
 
 def register_model(run_id: str, path: Path) -> str:
