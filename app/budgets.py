@@ -2,14 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # Seconds of CPU to take the bytes of a request apart: so many are free, beside what a byte may cost anyway,
 # which is many times what they cost in a photo, and a tenth of what they cost in a body of one-byte chunks.
-FREE_SECONDS, SECONDS_PER_BYTE = 0.05, 100e-9
-# Beyond that: of one connection, and of all connections of a client; each second, and at once.
-CONNECTION_RATE, CONNECTION_SECONDS = 0.02, 1.0
-CLIENT_RATE, CLIENT_SECONDS = 0.3, 4.0
+FREE_SECONDS, SECONDS_PER_BYTE = 0.005, 100e-9
+# Beyond that: of one connection, and of all connections of a client; each second, and at once. Nobody is answered
+# meanwhile.
+CONNECTION_RATE, CONNECTION_SECONDS = 0.02, 0.2
+CLIENT_RATE, CLIENT_SECONDS = 0.3, 0.6
 
 
 class Budget:
@@ -51,13 +53,13 @@ class Budgets:
 
 
 class Parsing:
-    """Gives a connection's bytes to its protocol piece by piece, and ends the connection that costs too much."""
+    """Measures what it costs to take a connection's bytes apart, and ends the connection that costs too much."""
 
     clients = Budgets(CLIENT_RATE, CLIENT_SECONDS)
 
-    def __init__(self, client: str, slice_bytes: int) -> None:
-        """Look at the clock every `slice_bytes` bytes; without a client's name only the connection's budget counts."""
-        self.client, self.slice_bytes = client, slice_bytes
+    def __init__(self, client: str) -> None:
+        """Without a client's name only the connection's budget counts."""
+        self.client = client
         self.own = Budget(CONNECTION_RATE, CONNECTION_SECONDS)
         self.free = FREE_SECONDS
 
@@ -65,17 +67,14 @@ class Parsing:
         """Another request begins."""
         self.free = FREE_SECONDS
 
-    def feed(self, data: bytes, received: Callable[[bytes], None], transport: asyncio.Transport) -> None:
-        """Call `received` with all of the bytes, unless the connection is closed before."""
-        for start in range(0, len(data), self.slice_bytes):
-            if transport.is_closing():
-                return
-            piece = data[start : start + self.slice_bytes]
-            started = time.thread_time()  # not the clock, which runs on while a busy machine does something else
-            received(piece)
-            cost = time.thread_time() - started - SECONDS_PER_BYTE * len(piece)
-            if cost > 0 and not self._affords(cost):
-                transport.abort()
+    @contextmanager
+    def measured(self, size: int, transport: asyncio.Transport) -> Iterator[None]:
+        """Within the block, `size` bytes are taken apart."""
+        started = time.thread_time()  # not the clock, which runs on while a busy machine does something else
+        yield
+        cost = time.thread_time() - started - SECONDS_PER_BYTE * size
+        if cost > 0 and not self._affords(cost):
+            transport.abort()
 
     def _affords(self, cost: float) -> bool:
         if cost <= self.free:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.budgets import CLIENT_RATE, CLIENT_SECONDS, Budget, Budgets, Parsing
+from app.budgets import Budget, Budgets, Parsing
 from app.limits import MB, REQUESTS_BYTES
 from app.network import client_of
 from app.page.messages import FIELD_BYTES, MAX_PAGE_KEPT, Kept
@@ -18,6 +18,8 @@ MESSAGES_PER_SECOND, MESSAGES_AT_ONCE = 10.0, 50.0
 CLIENT_MESSAGES_PER_SECOND, CLIENT_MESSAGES_AT_ONCE = 60.0, 600.0
 # CPU time to look at a byte of a message that is made to take long. It is set aside before, and given back after.
 LOOK_SECONDS_PER_BYTE = 0.75e-6
+# Of a client, each second and at once.
+LOOK_RATE, LOOK_SECONDS = 0.3, 4.0
 # Bytes that are taken apart between two looks at the clock: a flood of tiny frames takes milliseconds for them.
 SLICE = 8 * 1024
 # A message is a few kilobytes. Larger ones share this, all pages together, until they have arrived.
@@ -39,7 +41,7 @@ class LimitMessages:
         """`app` gets the messages."""
         self.app = app
         self.clients = Budgets(CLIENT_MESSAGES_PER_SECOND, CLIENT_MESSAGES_AT_ONCE)
-        self.looks = Budgets(CLIENT_RATE, CLIENT_SECONDS)
+        self.looks = Budgets(LOOK_RATE, LOOK_SECONDS)
         self.kept = Kept()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,7 +95,7 @@ class PageSocket:
         """Come between the transport and the protocol that has just taken over; `ended` is called when it is lost."""
         self.transport = transport
         self.arriving = 0  # bytes since the application last got a message
-        self.parsing = Parsing(client, SLICE)
+        self.parsing = Parsing(client)
         protocol: Any = transport.get_protocol()
         self._ended = ended
         self._received, protocol.data_received = protocol.data_received, self.data_received
@@ -107,7 +109,12 @@ class PageSocket:
         full = self.arriving > SMALL_MESSAGE and sum(page.arriving for page in self.open) > MAX_ARRIVING
         if full or self.transport.get_write_buffer_size() > MAX_UNREAD:
             self.transport.abort()
-        self.parsing.feed(data, self._received, self.transport)
+        for start in range(0, len(data), SLICE):
+            if self.transport.is_closing():
+                return
+            piece = data[start : start + SLICE]
+            with self.parsing.measured(len(piece), self.transport):
+                self._received(piece)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the page."""
