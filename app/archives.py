@@ -27,8 +27,6 @@ MAX_NAME = 1024
 UNNAMED = "unnamed"
 # Bytes of all members together as the zip's list of contents gives them. Images hardly compress; zip bombs do.
 MAX_UNPACKED = 400 * 1024**2
-# What the trainer's folders read; anything else is written as PNG.
-TRAINABLE = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
 # Between labels in a folder's name; the first that no label contains is used.
 SEPARATORS = ("-", "+", "_", "~")
 # The only methods that everyday programs use for images. Python unpacks the others without a limit on memory.
@@ -178,7 +176,7 @@ class _Stream(io.RawIOBase):
 Readable = tuple[str, Callable[[], bytes], list[str]]
 
 
-def pack(images: Iterable[Readable], separator: str, to_png: Callable[[bytes], bytes]) -> Iterator[bytes]:
+def pack(images: Iterable[Readable], separator: str) -> Iterator[bytes]:
     """Pieces of a zip with each image in the folder of its labels, ready for `manasight data split`.
 
     One image at a time is held, however many there are.
@@ -186,7 +184,6 @@ def pack(images: Iterable[Readable], separator: str, to_png: Callable[[bytes], b
     Args:
         images: name, a function that gives the file's bytes, and labels; one whose bytes raise ImageError is left out.
         separator: between the labels in a folder's name.
-        to_png: converts what the trainer does not read; raises ImageError.
     """
     stream = _Stream()
     taken: set[str] = set()
@@ -197,8 +194,6 @@ def pack(images: Iterable[Readable], separator: str, to_png: Callable[[bytes], b
             path = PurePosixPath(file_name(PurePosixPath(name.replace("\\", "/")).name, "image"))
             try:
                 data = read()
-                if path.suffix.lower() not in TRAINABLE:
-                    path, data = path.with_suffix(".png"), to_png(data)
             except ImageError:
                 continue
             unique, first = f"{folder}/{path}", f"{folder}/{path}".casefold()

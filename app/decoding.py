@@ -3,7 +3,7 @@
 import numpy as np
 
 from app.serving.session import cpu_limit
-from contract.decoding import Batch, Decoded, Decoders, Lane, Wanted
+from contract.decoding import Batch, Decoded, Decoders, Lane
 from contract.process import WorkerLimits
 
 MB = 1024**2
@@ -30,13 +30,3 @@ def batch_of(size: int, count: int) -> Batch:
 def pixels(decoded: Decoded, size: tuple[int, int]) -> np.ndarray:
     """The model's input, uint8 `[height, width, 3]`, of what was decoded for this `(height, width)`."""
     return np.frombuffer(decoded.input, np.uint8).reshape(*size, 3)
-
-
-def to_png(data: bytes) -> bytes:
-    """Convert an image to PNG, upright and without transparency.
-
-    Raises:
-        ImageError: if it cannot be decoded.
-        DecodingError: if nothing can be decoded now.
-    """
-    return decoders.decode(data, Wanted(png=True)).png

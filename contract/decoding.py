@@ -58,7 +58,6 @@ class Decoded:
         size: width and height of the upright image in pixels.
         input: RGB pixels in the size of the model's input; empty if not asked for, like what follows.
         jpeg: a small copy.
-        png: the whole image.
         rgb: pixels of the image, at most of the edge that was asked for.
         rgb_size: width and height of these.
     """
@@ -66,7 +65,6 @@ class Decoded:
     size: tuple[int, int]
     input: memoryview
     jpeg: bytes
-    png: bytes
     rgb: memoryview
     rgb_size: tuple[int, int]
 
@@ -78,14 +76,12 @@ class Wanted:
     Attributes:
         size: `(height, width)` of the model's input; none by default.
         jpeg: longest edge of a small JPEG; 0 for none.
-        png: whether the whole image as PNG is wanted.
         rgb: longest edge of the pixels that are wanted; 0 for none.
         at_least: a large JPEG may be decoded smaller, but not below this many pixels; 0 for never.
     """
 
     size: tuple[int, int] | None = None
     jpeg: int = 0
-    png: bool = False
     rgb: int = 0
     at_least: int = ENOUGH
 
@@ -317,7 +313,6 @@ def _decoded(wanted: Wanted, answer: dict[str, Any], parts: list[memoryview]) ->
     left = iter(parts)
     pixels = next(left) if wanted.size else memoryview(b"")
     jpeg = bytes(next(left)) if wanted.jpeg else b""
-    png = bytes(next(left)) if wanted.png else b""
     rgb = next(left) if wanted.rgb else memoryview(b"")
     width, height = map(int, answer["size"])
     across, down = map(int, answer["shown"])
@@ -325,4 +320,4 @@ def _decoded(wanted: Wanted, answer: dict[str, Any], parts: list[memoryview]) ->
         raise ValueError("a decoding process gave pixels of another size than it was asked for")
     if len(rgb) != across * down * 3:
         raise ValueError("a decoding process gave another number of pixels than it says")
-    return Decoded((width, height), pixels, jpeg, png, rgb, (across, down))
+    return Decoded((width, height), pixels, jpeg, rgb, (across, down))

@@ -117,9 +117,7 @@ def answer_to(head: dict[str, Any], data: bytes, limits: Limits, memory: Memory)
     if size := head["size"]:
         parts.append(images.resize(image, tuple(size)).tobytes())
     if edge := head["jpeg"]:
-        parts.append(_encoded(_at_most(image, edge, Image.Resampling.BICUBIC), "JPEG", quality=90))
-    if head["png"]:
-        parts.append(_encoded(image, "PNG"))
+        parts.append(_jpeg(_at_most(image, edge, Image.Resampling.BICUBIC)))
     if edge := head["rgb"]:
         small = _at_most(image, edge, Image.Resampling.BICUBIC, reducing_gap=2.0)
         shown = list(small.size)
@@ -136,9 +134,9 @@ def _at_most(image: Image.Image, edge: int, filter_: Image.Resampling, **options
     return image.resize(size, filter_, **options)
 
 
-def _encoded(image: Image.Image, kind: str, **options: int) -> bytes:
+def _jpeg(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
+    image.save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
 
 

@@ -7,10 +7,9 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from app.archives import pack
-from app.decoding import to_png
 from app.page.uploads import Visit, visit_of_token
 
-# Downloads at once over all visits; each takes a decoder for what has to be converted.
+# Downloads at once over all visits.
 MAX_DOWNLOADS = 4
 _running: set[str] = set()
 
@@ -37,7 +36,7 @@ def _pieces(found: Visit) -> Iterator[bytes]:
     try:
         assert found.download is not None
         images, separator = found.download()
-        yield from pack(images, separator, to_png)
+        yield from pack(images, separator)
     finally:
         _running.discard(found.token)
 

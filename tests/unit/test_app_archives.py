@@ -5,8 +5,10 @@ import zipfile
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import pytest
+from hostile_files import HEIC_HALVES, encoded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -14,6 +16,10 @@ from PIL import Image
 from app import archives
 from app.archives import ArchiveError, is_zip, members, separator_for
 from app.images import ImageError
+from trainer.data.images import load_rgb
+from trainer.data.walk import sort_out, walk
+
+LIME = Image.new("RGB", (8, 8), "lime")
 
 
 def png(color: str = "red") -> bytes:
@@ -48,17 +54,10 @@ def reasons(data: bytes) -> list[str]:
     return [str(content) for _, content in unpack(data) if isinstance(content, ImageError)]
 
 
-def to_png(data: bytes) -> bytes:
-    """What the app's decoders do for the trainer."""
-    buffer = io.BytesIO()
-    Image.open(io.BytesIO(data)).convert("RGB").save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def pack(images: Iterable[tuple[str, bytes, list[str]]], separator: str) -> bytes:
     """The zip of some images in memory."""
     readable = ((name, partial(bytes, data), labels) for name, data, labels in images)
-    return b"".join(archives.pack(readable, separator, to_png))
+    return b"".join(archives.pack(readable, separator))
 
 
 def test_pictures_come_out_by_name() -> None:
@@ -213,13 +212,23 @@ def test_thousands_of_equal_names_are_numbered_at_once() -> None:
         assert archive.namelist()[-1] == "red/card-20000.png"
 
 
-def test_what_the_trainer_does_not_read_becomes_png() -> None:
-    buffer = io.BytesIO()
-    Image.new("RGB", (8, 8), "lime").save(buffer, "GIF")
+def test_the_trainer_reads_what_the_app_reads_as_it_was_sent(tmp_path: Path) -> None:
+    sent = {
+        "a.heic": HEIC_HALVES,
+        "b.avif": encoded(LIME, "AVIF"),
+        "c.gif": encoded(LIME, "GIF"),
+        "d": encoded(LIME, "WEBP"),
+        "e.jpg_large": encoded(LIME, "JPEG"),
+    }
+    data = pack([(name, content, ["green"]) for name, content in sent.items()], "-")
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        archive.extractall(tmp_path)
 
-    with zipfile.ZipFile(io.BytesIO(pack([("card.gif", buffer.getvalue(), ["green"])], "-"))) as archive:
-        assert archive.namelist() == ["green/card.png"]
-        assert Image.open(io.BytesIO(archive.read("green/card.png"))).getpixel((0, 0)) == (0, 255, 0)
+    images, skipped = sort_out(walk(tmp_path))
+
+    assert {path.name: path.read_bytes() for path in images} == sent
+    assert not skipped
+    assert {load_rgb(path).size for path in images} == {LIME.size, (64, 48)}
 
 
 def test_names_cannot_lead_out_of_the_folder() -> None:

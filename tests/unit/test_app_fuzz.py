@@ -181,7 +181,7 @@ names = st.text(max_size=30)
 @given(st.lists(st.tuples(names, st.lists(names.filter(bool), min_size=1, max_size=3, unique=True)), max_size=5))
 @example([("..", [".."]), ("", ["/"]), ("a/../..\\b.png", ["con"]), ("B.png", ["con"])])
 def test_packed_names_stay_inside_and_apart(pictures: list[tuple[str, list[str]]]) -> None:
-    data = b"".join(pack([(name, lambda: sample("PNG"), labels) for name, labels in pictures], "-", bytes))
+    data = b"".join(pack([(name, lambda: sample("PNG"), labels) for name, labels in pictures], "-"))
 
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         found = archive.namelist()
