@@ -3,7 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from contract.images import MAX_BYTES, ImageError
+from app.serving.model import Model
+from contract.images import MAX_BYTES, ImageError, letterboxed
 
 __all__ = ["EXTENSIONS", "MAX_BYTES", "ImageError", "overlay"]
 
@@ -18,16 +19,21 @@ _WEIGHTS = (255 * 0.85 * np.sqrt(_LEVELS)).round().astype(int).tolist()
 _DIMMED = (0.7 * np.arange(256)).astype(int).tolist()
 
 
-def overlay(image: Image.Image, activation_map: np.ndarray, top: float) -> Image.Image:
-    """Lay a class activation map over an image: bright where the model found the class, dimmed gray elsewhere.
+def overlay(image: Image.Image, model: Model, maps: np.ndarray, label: str) -> Image.Image:
+    """Lay a label's class activation map over an image: bright where the model found it, dimmed gray elsewhere.
 
     Args:
         image: RGB, any size; the result has the same size.
-        activation_map: float32 `[h, w]`; only what is positive is shown.
-        top: the value that gets the full color, e.g. the largest over all classes of this image.
+        model: what was asked about the image.
+        maps: its answer, float32 `[C, h, w]`; the largest value of all gets the full color, negative ones none.
+        label: one of the model's classes.
     """
-    strength = np.clip(activation_map / top, 0, 1) if top > 0 else np.zeros_like(activation_map)
-    level = Image.fromarray((strength * 255).astype(np.uint8)).resize(image.size, Image.Resampling.BICUBIC)
+    found, top = maps[model.classes.index(label)], float(maps.max())
+    strength = np.clip(found / top, 0, 1) if top > 0 else np.zeros_like(found)
+    across, down = found.shape[1] / model.input_size[1], found.shape[0] / model.input_size[0]
+    box = letterboxed(image.size, model.input_size) if model.letterbox else (0, 0, *model.input_size[::-1])
+    seen = box[0] * across, box[1] * down, box[2] * across, box[3] * down  # the part of the map that is not bars
+    level = Image.fromarray((strength * 255).astype(np.uint8)).resize(image.size, Image.Resampling.BICUBIC, seen)
     # By tables of 256 values and within Pillow: arrays of floating point would take half a gigabyte.
     weight = level.point(_WEIGHTS)
     level.putpalette(_COLORS.tobytes())

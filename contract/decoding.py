@@ -75,12 +75,14 @@ class Wanted:
 
     Attributes:
         size: `(height, width)` of the model's input; none by default.
+        letterbox: whether the input keeps the image's proportions.
         jpeg: longest edge of a small JPEG; 0 for none.
         rgb: longest edge of the pixels that are wanted; 0 for none.
         at_least: a large JPEG may be decoded smaller, but not below this many pixels; 0 for never.
     """
 
     size: tuple[int, int] | None = None
+    letterbox: bool = False
     jpeg: int = 0
     rgb: int = 0
     at_least: int = ENOUGH

@@ -33,6 +33,8 @@ MAX_BYTES = 32 * 1024**2
 ENOUGH = 2048
 # Rows that are converted at once, in pixels: a conversion of the whole image would hold it several times over.
 STRIP_PIXELS = 250_000
+# Color of a letterbox's bars, and of what an augmentation moves into view: nearly the mean of a normalized input.
+BARS = (127, 127, 127)
 
 # Damaged tags and large sizes are judged here and not reported on the log.
 warnings.filterwarnings("ignore", module=r"PIL\b")
@@ -155,13 +157,34 @@ def needs_numpy(image: Image.Image) -> bool:
     return image.mode in ("I", "F") or image.mode.startswith("I;")
 
 
-def resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+def resize(image: Image.Image, size: tuple[int, int], letterbox: bool = False) -> Image.Image:
     """Resize to `(height, width)`, bilinear and antialiased, as every reader of model.onnx has to.
 
     Without the antialiasing that Pillow's filters have, probabilities move by up to 0.035.
+
+    Args:
+        image: RGB.
+        size: height and width of the result.
+        letterbox: keep the image's proportions; gray bars fill the rest.
     """
     height, width = size
-    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)
+    if image.size == (width, height):
+        return image
+    if not letterbox:
+        return image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top, right, bottom = letterboxed(image.size, size)
+    result = Image.new("RGB", (width, height), BARS)
+    result.paste(image.resize((right - left, bottom - top), Image.Resampling.BILINEAR), (left, top))
+    return result
+
+
+def letterboxed(image: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Where an image of this width and height lies in a letterbox of `(height, width)`: left, top, right, bottom."""
+    height, width = size
+    scale = min(width / image[0], height / image[1])
+    across, down = max(1, round(image[0] * scale)), max(1, round(image[1] * scale))
+    left, top = (width - across) // 2, (height - down) // 2
+    return left, top, left + across, top + down
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:

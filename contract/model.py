@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 PREFIX = "manasight."
-FORMAT = 1
+# A file with a letterbox has the other number: a reader that knows the first alone would stretch its images.
+FORMAT, LETTERBOXED = 1, 2
 # Pixels of an input's longer side: larger ones would take gigabytes for one batch.
 MAX_EDGE = 2048
 # Every class is a row on the page and an entry of every answer.
@@ -20,7 +21,7 @@ MAX_DEPTH = 16
 MAX_METRICS = 20_000
 # Others are ignored, so that a later trainer may add some.
 TEXTS = ("run_id", "git_commit", "data_fingerprint", "architecture", "separator")
-KEYS = ("format", "classes", "input_size", "thresholds", "metrics", *TEXTS)
+KEYS = ("format", "classes", "input_size", "letterbox", "thresholds", "metrics", *TEXTS)
 # Invisible characters that emoji and some scripts need within words.
 _JOINERS = "\u200c\u200d"
 
@@ -61,15 +62,19 @@ def read_metadata(properties: Mapping[str, str], name: str) -> dict[str, Any]:
     found = {key: _parse(properties[PREFIX + key], key, name) for key in KEYS if PREFIX + key in properties}
     if "format" not in found:
         raise ModelError(f"{name} has no manasight.format: it was not written by `manasight export`")
-    if found["format"] != FORMAT or isinstance(found["format"], bool):
+    if found["format"] not in (FORMAT, LETTERBOXED) or isinstance(found["format"], bool):
         shown = printable(json.dumps(found["format"]), 40)
-        raise ModelError(f"{name} has format {shown}; this version reads format {FORMAT}. Export the model again.")
+        raise ModelError(
+            f"{name} has format {shown}; this version reads formats {FORMAT} and {LETTERBOXED}. Export the model again."
+        )
     _check_classes(found.get("classes"), name)
     classes, size, thresholds = found["classes"], found.get("input_size"), found.get("thresholds")
     if not _list_of(size, int) or len(size) != 2 or min(size) < 1:
         raise ModelError(f"{name}: manasight.input_size must be [height, width] in pixels")
     if max(size) > MAX_EDGE:
         raise ModelError(f"{name}: manasight.input_size is {size}; at most {MAX_EDGE} pixels are served")
+    if not isinstance(found.setdefault("letterbox", False), bool):
+        raise ModelError(f"{name}: manasight.letterbox must be true or false")
     if not _list_of(thresholds, int | float) or len(thresholds) != len(classes):
         raise ModelError(f"{name}: manasight.thresholds must be a list of {len(classes)} numbers, one per class")
     if min(thresholds) < 0 or max(thresholds) > 1:

@@ -115,7 +115,7 @@ def answer_to(head: dict[str, Any], data: bytes, limits: Limits, memory: Memory)
     parts: list[bytes] = []
     shown = [0, 0]
     if size := head["size"]:
-        parts.append(images.resize(image, tuple(size)).tobytes())
+        parts.append(images.resize(image, tuple(size), head["letterbox"]).tobytes())
     if edge := head["jpeg"]:
         parts.append(_jpeg(_at_most(image, edge, Image.Resampling.BICUBIC)))
     if edge := head["rgb"]:

@@ -93,6 +93,7 @@ async def model(_request: Request) -> JSONResponse:
             "classes": found.classes,
             "thresholds": [round(float(value), 6) for value in found.thresholds],
             "input_size": list(found.input_size),
+            "letterbox": found.letterbox,
             "git_commit": found.git_commit,
             "data_fingerprint": found.data_fingerprint,
             "metrics": found.metrics,
@@ -246,9 +247,11 @@ async def _predict_one(served: Served, data: bytes, batch: Batch, rgb: int = 0) 
         batch: what it belongs to.
         rgb: longest edge of the pixels that are wanted beside the prediction; 0 for none.
     """
-    size = served.model.input_size
+    size, letterbox = served.model.input_size, served.model.letterbox
     try:
-        decoded = await asyncio.wrap_future(decoders.submit(data, Wanted(size=size, rgb=rgb), batch))
+        decoded = await asyncio.wrap_future(
+            decoders.submit(data, Wanted(size=size, letterbox=letterbox, rgb=rgb), batch)
+        )
     except ImageError:
         counters.images["refused"] += 1
         raise
@@ -296,7 +299,7 @@ async def _heat_map(served: Served, images: list[tuple[str, bytes]], label: str)
     def draw() -> bytes:
         image = Image.frombuffer("RGB", decoded.rgb_size, decoded.rgb)
         buffer = io.BytesIO()
-        overlay(image, maps[classes.index(label)], float(maps.max())).save(buffer, "PNG", compress_level=3)
+        overlay(image, served.model, maps, label).save(buffer, "PNG", compress_level=3)
         return buffer.getvalue()
 
     png = await asyncio.get_running_loop().run_in_executor(drawing, draw)

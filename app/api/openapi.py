@@ -116,6 +116,7 @@ def document(max_images: int, max_body: int) -> dict[str, Any]:
                     classes=texts,
                     thresholds={"type": "array", "items": probability},
                     input_size={"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2},
+                    letterbox={"type": "boolean"},
                     git_commit=text,
                     data_fingerprint=text,
                     metrics={"type": "object"},

@@ -95,7 +95,7 @@ class Result:
             raise ValueError(f"{self.name} has no prediction to draw")
         maps = self.prediction.activation_maps
         image = Image.open(io.BytesIO(self.shown))
-        return overlay(image, maps[model.classes.index(label)], float(maps.max()))
+        return overlay(image, model, maps, label)
 
 
 def open_file(name: str, data: bytes) -> list[Result]:
@@ -126,14 +126,17 @@ def predict(shared: Serving, served: Served, results: Sequence[Result], batch: B
         DecodingError: if nothing can be decoded now.
         PredictionError: if the model fails, takes too long or was withdrawn.
     """
-    size = served.model.input_size
+    size, letterbox = served.model.input_size, served.model.letterbox
+    wanted = Wanted(size=size, letterbox=letterbox, jpeg=SHOWN)
     batch = batch or batch_of(sum(result.size_in_bytes for result in results), len(results))
-    waiting = [(result, shared.submit(served, pixels(found, size))) for result, found in _decode(results, size, batch)]
+    waiting = [
+        (result, shared.submit(served, pixels(found, size))) for result, found in _decode(results, wanted, batch)
+    ]
     for result, prediction in waiting:
         result.prediction, result.predicted_by = prediction.result(), served.model.sha256
 
 
-def _decode(results: Sequence[Result], size: tuple[int, int], batch: Batch) -> Iterator[tuple[Result, Decoded]]:
+def _decode(results: Sequence[Result], wanted: Wanted, batch: Batch) -> Iterator[tuple[Result, Decoded]]:
     """Decode images and note how they are shown, or why they cannot be read; those that were decoded come out."""
     waiting: deque[tuple[Result, Future[Decoded]]] = deque()
 
@@ -153,7 +156,7 @@ def _decode(results: Sequence[Result], size: tuple[int, int], batch: Batch) -> I
         except ImageError as error:
             result.drop(str(error))
             continue
-        waiting.append((result, decoders.submit(data, Wanted(size=size, jpeg=SHOWN), batch)))
+        waiting.append((result, decoders.submit(data, wanted, batch)))
         if len(waiting) > WORKERS:  # what is in a zip is held unpacked until then
             yield from next_one()
     while waiting:

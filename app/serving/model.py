@@ -42,6 +42,7 @@ class Model:
     Attributes:
         classes: names of the C classes, in output order.
         input_size: `(height, width)` in pixels that images must have.
+        letterbox: whether images keep their proportions within it.
         thresholds: float32 `[C]`; a class is predicted when its probability reaches its threshold.
         run_id, git_commit, data_fingerprint: where the model came from; empty where the file does not say.
         metrics: what the trainer measured, e.g. `{"test": {"macro_f1": 0.98}}`; may be empty.
@@ -71,6 +72,7 @@ class Model:
         found = metadata.read_metadata(self._session.get_modelmeta().custom_metadata_map, name)
         self.classes: list[str] = found["classes"]
         self.input_size: tuple[int, int] = tuple(found["input_size"])
+        self.letterbox: bool = found["letterbox"]
         self.thresholds = np.asarray(found["thresholds"], dtype=np.float32)
         self.run_id: str = found.get("run_id") or ""
         self.git_commit: str = found.get("git_commit") or ""

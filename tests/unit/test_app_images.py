@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from app.decoding import decoders, pixels
 from app.images import overlay
 from contract import images
 from contract.decoding import Wanted
-from contract.images import ImageError, Limits, TooLargeError, decode, resize
+from contract.images import ImageError, Limits, TooLargeError, decode, letterboxed, resize
 from trainer.data.images import load_rgb
 
 # pytest undoes the filters that app.images sets for the app's own process.
@@ -317,18 +318,47 @@ def test_resizing_antialiases() -> None:
     np.testing.assert_allclose(np.asarray(small), 127.5, atol=2)
 
 
-def test_a_heat_map_is_bright_where_the_class_was_found() -> None:
-    found = np.zeros((4, 4), np.float32)
-    found[:, 2:] = 5
+@pytest.mark.parametrize("size", [(80, 40), (30, 90), (64, 64), (1, 500)])
+def test_a_letterbox_keeps_the_proportions_between_gray_bars(size: tuple[int, int]) -> None:
+    found = np.asarray(resize(Image.new("RGB", size, "red"), (48, 32), letterbox=True))
 
-    shown = np.asarray(overlay(Image.new("RGB", (80, 80), "gray"), found, 5.0).convert("L"), dtype=float)
+    left, top, right, bottom = letterboxed(size, (48, 32))
+    assert found.shape == (48, 32, 3)
+    assert abs((right - left) / (bottom - top) - size[0] / size[1]) < 0.15
+    assert (found[top:bottom, left:right] == (255, 0, 0)).all()
+    assert (found == 127).all(2).sum() == 48 * 32 - (right - left) * (bottom - top)
+    assert abs(top - (48 - bottom)) <= 1
+    assert abs(left - (32 - right)) <= 1
+
+
+def asked(letterbox: bool = False) -> SimpleNamespace:
+    """What a heat map needs to know of a model."""
+    return SimpleNamespace(classes=["a"], input_size=(16, 16), letterbox=letterbox)
+
+
+def test_a_heat_map_is_bright_where_the_class_was_found() -> None:
+    found = np.zeros((1, 4, 4), np.float32)
+    found[:, :, 2:] = 5
+
+    shown = np.asarray(overlay(Image.new("RGB", (80, 80), "gray"), asked(), found, "a").convert("L"), dtype=float)
 
     assert shown.shape == (80, 80)
     assert shown[:, 60:].mean() > 2 * shown[:, :20].mean()
 
 
+def test_a_heat_map_of_a_letterbox_leaves_its_bars_out() -> None:
+    found = np.zeros((1, 4, 4), np.float32)
+    found[:, 1] = 5  # the upper half of an image that is twice as wide as high
+    found[:, [0, 3]] = 9
+
+    shown = overlay(Image.new("RGB", (160, 80), "gray"), asked(letterbox=True), np.minimum(found, 5), "a")
+
+    heat = np.asarray(shown.convert("L"), dtype=float)
+    assert heat[:30].mean() > 2 * heat[50:70].mean()
+
+
 def test_a_class_that_was_not_found_has_no_heat() -> None:
-    plain = overlay(Image.new("RGB", (80, 80), "gray"), np.full((4, 4), -1, np.float32), 0.0)
+    plain = overlay(Image.new("RGB", (80, 80), "gray"), asked(), np.full((1, 4, 4), -1, np.float32), "a")
 
     assert len(plain.getcolors()) == 1
 

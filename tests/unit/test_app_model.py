@@ -51,7 +51,7 @@ def test_thresholds_come_from_the_file_and_shift_together(tiny_model: Callable) 
 @pytest.mark.parametrize(
     ("metadata", "said"),
     [
-        ({"format": 2}, "has format 2; this version reads format 1"),
+        ({"format": 3}, "has format 3; this version reads formats 1 and 2"),
         ({"format": None}, "has no manasight.format"),
         ({"classes": ["red", "red", "blue"]}, "manasight.classes must be a list of different names"),
         ({"input_size": [24]}, r"manasight.input_size must be \[height, width\]"),
@@ -99,10 +99,12 @@ def test_what_a_prediction_does_not_need_may_be_missing(tiny_model: Callable, me
     assert model.test_f1 is None or model.run_id == ""
 
 
-def test_portrait_stays_portrait(tiny_model: Callable, tmp_path: Path) -> None:
+@pytest.mark.parametrize("letterbox", [False, True])
+def test_portrait_stays_portrait(tiny_model: Callable, tmp_path: Path, letterbox: bool) -> None:
     """The original resized every card to 256×320, landscape; the model's own size, height first, is what counts."""
     path = tmp_path / "model.onnx"
-    path.write_bytes(tiny_model(input_size=(28, 20)))
+    size = (28, 28) if letterbox else (28, 20)
+    path.write_bytes(tiny_model(input_size=size, metadata={"format": 2, "letterbox": letterbox}))
     serving = Serving(Settings(model=path))
     serving.start()
     # Red on top, blue below: the map of a portrait picture has them in rows, seven of them over five columns.
@@ -112,10 +114,14 @@ def test_portrait_stays_portrait(tiny_model: Callable, tmp_path: Path) -> None:
     buffer = io.BytesIO()
     card.save(buffer, "PNG")
 
-    decoded = decoders.decode(buffer.getvalue(), Wanted(size=(28, 20)))
-    prediction = serving.submit(serving.current(), pixels(decoded, (28, 20))).result(30)
+    served = serving.current()
+    decoded = decoders.decode(buffer.getvalue(), Wanted(size=size, letterbox=served.model.letterbox))
+    prediction = serving.submit(served, pixels(decoded, size)).result(30)
 
     red = prediction.activation_maps[0]
+    if letterbox:
+        assert (abs(red[:, [0, -1]]) < 0.1).all()  # gray bars
+        red = red[:, 1:-1]
     assert red.shape == (7, 5)
     assert (red[:3] > 0).all()
     assert (red[4:] < 0).all()

@@ -42,6 +42,8 @@ def read(**texts: str) -> dict:
         ({"run_id": json.dumps("x" * 300)}, "run_id"),
         ({"git_commit": r'"a\u200fb"'}, "invisible"),
         ({"format": "true"}, "has format true"),
+        ({"format": "3"}, "reads formats 1 and 2"),
+        ({"letterbox": "1"}, "must be true or false"),
     ],
     ids=lambda value: "" if isinstance(value, dict) else value,
 )

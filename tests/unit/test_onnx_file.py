@@ -86,7 +86,7 @@ def test_training_can_start_from_it(network, path):
 
 @pytest.mark.parametrize(
     ("properties", "message"),
-    [({}, "has no manasight.format"), ({"manasight.format": "2"}, "format 2; this version reads format 1")],
+    [({}, "has no manasight.format"), ({"manasight.format": "3"}, "format 3; this version reads formats 1 and 2")],
 )
 def test_an_unknown_format_is_refused(properties, message):
     with pytest.raises(UserError, match=message):

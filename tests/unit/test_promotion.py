@@ -134,7 +134,7 @@ def test_force_needs_a_reason_which_is_kept(register, data, capsys):
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ((b"format\x12\x011", b"format\x12\x012"), "has format 2; this version reads format 1"),
+        ((b"format\x12\x011", b"format\x12\x013"), "has format 3; this version reads formats 1 and 2"),
         ((b"[0.5, 0.5, 0.5]", b"[0.5, 0.500000]"), "manasight.thresholds must be a list of 3 numbers"),
         ({"input_size": [25, 16]}, "a test inference failed"),
         ({"classes": ["red", "green"], "thresholds": [0.5, 0.5]}, "do not fit 2 classes"),

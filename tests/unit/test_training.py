@@ -68,8 +68,9 @@ def only_run() -> mlflow.entities.Run:
 
 
 def test_from_folder_to_champion(home, data, capsys):
-    assert main(arguments(data, name="first")) == 0
-    said = "images become 48×36 pixels (height × width); --data.input_size changes it\n"
+    shape = {"data__input_size": "[48,48]", "data__letterbox": "true"}
+    assert main(arguments(data, name="first", **shape)) == 0
+    said = "images become 48×48 pixels (height × width); --data.input_size changes it\n"
     assert said in capsys.readouterr().out
     run = only_run()
     folder = home / "runs" / run.info.run_id
@@ -112,7 +113,8 @@ def test_from_folder_to_champion(home, data, capsys):
     assert main(["export"]) == 0
     path = folder / "model.onnx"
     metadata = read_metadata(path)
-    assert metadata.input_size == (48, 36)
+    assert metadata.input_size == (48, 48)
+    assert metadata.letterbox
     assert metadata.run_id == run.info.run_id
     assert metadata.metrics["test"] == evaluation["metrics"]["test"]
     assert only_run().info.status == "FINISHED"
@@ -125,7 +127,7 @@ def test_from_folder_to_champion(home, data, capsys):
     assert client.get_model_version("manasight", "1").tags["manasight.sha256"] == digest
     fetched = mlflow.artifacts.download_artifacts("models:/manasight/1")
     assert (Path(fetched) / "model.onnx").read_bytes() == path.read_bytes()
-    images = np.random.default_rng(0).integers(0, 256, (2, 48, 36, 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3), dtype=np.uint8)
     served = mlflow.pyfunc.load_model("models:/manasight/1").predict({"image": images})
     np.testing.assert_allclose(served["probabilities"], OnnxClassifier(path)(images), atol=1e-6)
 

@@ -65,7 +65,9 @@ def explain(
     shown, pixels = [], []
     for place in spread(len(files), count):
         try:
-            pixels.append(np.asarray(resize(load_rgb(files[place]), exported.metadata.input_size)))
+            pixels.append(
+                np.asarray(resize(load_rgb(files[place]), exported.metadata.input_size, exported.metadata.letterbox))
+            )
             shown.append(files[place])
         except UNREADABLE as error:
             print(f"left out {files[place]}: {error}")

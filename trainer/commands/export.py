@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import torch
 
+from contract.model import FORMAT, LETTERBOXED
 from contract.registry import ARTIFACT, model_name
 from trainer.errors import UserError
 from trainer.model.onnx_file import Metadata, OnnxClassifier, build, read_metadata, separator_for
@@ -77,6 +78,8 @@ def describe(trained: TrainedRun, evaluation: dict[str, Any]) -> Metadata:
     return Metadata(
         classes=trained.model.classes,
         input_size=trained.data.input_size,
+        letterbox=trained.data.letterbox,
+        format=LETTERBOXED if trained.data.letterbox else FORMAT,
         thresholds=[round(threshold, 4) for threshold in evaluation["thresholds"]],
         run_id=trained.run_id,
         git_commit=tags.get("manasight.git_commit", "unknown"),

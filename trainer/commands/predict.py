@@ -16,7 +16,7 @@ from trainer.data.samples import find_images
 from trainer.data.walk import Skipped, skipped_note
 from trainer.errors import UserError
 from trainer.files import reachable, readable, write_whole
-from trainer.model.onnx_file import OnnxClassifier, batched, decided, separator_for
+from trainer.model.onnx_file import Metadata, OnnxClassifier, batched, decided, separator_for
 from trainer.paths import STARTER
 from trainer.progress import progress
 from trainer.resources import cpu_cores
@@ -82,12 +82,12 @@ def label(named: dict[str, Path], classifier: OnnxClassifier, workers: int) -> t
     Returns:
         the table, and a line about each image that cannot be read.
     """
-    size, classes = classifier.metadata.input_size, classifier.metadata.classes
+    metadata, classes = classifier.metadata, classifier.metadata.classes
     unreadable: list[str] = []
     read: list[str] = []
 
     def prepared() -> Iterator[np.ndarray]:
-        pixels = in_order(lambda path: _read(reader, path, size), named.values(), workers)
+        pixels = in_order(lambda path: _read(reader, path, metadata), named.values(), workers)
         bar = progress(pixels, "predicting", len(named), unit="image")
         for name, image in zip(named, bar, strict=True):
             if isinstance(image, str):
@@ -99,11 +99,11 @@ def label(named: dict[str, Path], classifier: OnnxClassifier, workers: int) -> t
     with LimitedReader(workers) as reader:
         outputs = [classifier(batch) for batch in batched(prepared())]
     probabilities = np.concatenate(outputs) if outputs else np.empty((0, len(classes)), np.float32)
-    labels = decided(probabilities, classifier.metadata.thresholds)
+    labels = decided(probabilities, metadata.thresholds)
     # A class may be called as a column of ours is.
     columns = [f"class {name}" if name in ("file", "labels") else name for name in classes]
     table = pd.DataFrame(probabilities.round(4), columns=columns)
-    separator = separator_for(classes, classifier.metadata.separator)  # older files have none
+    separator = separator_for(classes, metadata.separator)  # older files have none
     table.insert(0, "labels", [separator.join(np.array(classes)[row]) for row in labels])
     table.insert(0, "file", read)
     return table, unreadable
@@ -138,8 +138,8 @@ def load_model(model: str) -> tuple[OnnxClassifier, str]:
     return registry.fetch(version), f"{model_name()} version {version.version} (champion)"
 
 
-def _read(reader: LimitedReader, path: Path, size: tuple[int, int]) -> np.ndarray | str:
+def _read(reader: LimitedReader, path: Path, metadata: Metadata) -> np.ndarray | str:
     try:
-        return reader.load_input(path, size)
+        return reader.load_input(path, metadata.input_size, metadata.letterbox)
     except UNREADABLE as error:
         return reason(path, error)

@@ -163,8 +163,8 @@ def describe(found: Comparison, candidate: str, champion: str) -> str:
 
 def answers(model: OnnxClassifier, images: MultiLabelImageFolder) -> np.ndarray:
     """bool `[N, C]`: the labels that a model gives to images, with its own thresholds."""
-    size = model.metadata.input_size
+    size, letterbox = model.metadata.input_size, model.metadata.letterbox
     paths = [image.path for image in images.images]
-    pixels = in_order(lambda path: np.asarray(resize(load_named(path), size)), paths, cpu_cores())
+    pixels = in_order(lambda path: np.asarray(resize(load_named(path), size, letterbox)), paths, cpu_cores())
     probabilities = model.predict(batched(progress(pixels, "comparing", len(paths), unit="image")))
     return decided(probabilities, model.metadata.thresholds)

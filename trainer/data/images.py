@@ -144,9 +144,9 @@ class LimitedReader:
         found = self._decode(file, Wanted(rgb=WHOLE, at_least=0))
         return Image.frombuffer("RGB", found.rgb_size, found.rgb)
 
-    def load_input(self, path: Path, size: tuple[int, int]) -> np.ndarray:
+    def load_input(self, path: Path, size: tuple[int, int], letterbox: bool = False) -> np.ndarray:
         """A model's input, uint8 `[height, width, 3]`, resized to `(height, width)`; raises what `load_rgb` does."""
-        found = self._decode(path, Wanted(size=size, at_least=0))
+        found = self._decode(path, Wanted(size=size, letterbox=letterbox, at_least=0))
         return np.frombuffer(found.input, np.uint8).reshape(*size, 3)
 
     def _decode(self, file: Path | bytes, wanted: Wanted) -> Decoded:

@@ -31,6 +31,7 @@ class MultiLabelDataModule(lightning.LightningDataModule):
         self,
         root: Path,
         input_size: tuple[int, int] = (224, 160),
+        letterbox: bool = False,
         batch_size: int = 32,
         augmentation: Augmentation = Augmentation(),  # noqa: B008 (a dataclass of defaults, never changed)
         separator: str = "-",
@@ -47,6 +48,7 @@ class MultiLabelDataModule(lightning.LightningDataModule):
         Args:
             root: the folder of splits.
             input_size: height and width that every image is resized to, in pixels.
+            letterbox: keep each image's proportions, with gray bars at two sides, instead of stretching it.
             batch_size: images per step and process.
             augmentation: random changes to training images.
             separator: between labels in a folder's name.
@@ -68,6 +70,7 @@ class MultiLabelDataModule(lightning.LightningDataModule):
             raise UserError(f"input_size {list(input_size)} is too small; give at least 32 pixels each way")
         self.root = Path(root)
         self.input_size = (input_size[0], input_size[1])
+        self.letterbox = letterbox
         self.batch_size = batch_size
         self.augmentation = augmentation
         self.form = Format(separator, negatives, nested, follow_links, images)
@@ -121,7 +124,7 @@ class MultiLabelDataModule(lightning.LightningDataModule):
             size = len(dataset) * self.input_size[0] * self.input_size[1] * 3
             cache = self.cache if self.cache is not None else size < memory_available() / 4
             augmentation = self.augmentation if split == "train" else None
-            self._prepared[split] = PreparedImages(dataset, self.input_size, augmentation, cache)
+            self._prepared[split] = PreparedImages(dataset, self.input_size, augmentation, cache, self.letterbox)
         return self._prepared[split]
 
     def setup(self, stage: str) -> None:
@@ -131,7 +134,7 @@ class MultiLabelDataModule(lightning.LightningDataModule):
 
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation per channel of the training split, float64 `[3]` each, on a scale from 0 to 1."""
-        prepared = PreparedImages(self.dataset("train"), self.input_size)
+        prepared = PreparedImages(self.dataset("train"), self.input_size, letterbox=self.letterbox)
         return channel_statistics(prepared)
 
     def loader(self, split: str, shuffle: bool = False) -> DataLoader:

@@ -40,14 +40,14 @@ def features(paths: Sequence[Path], model: Path) -> np.ndarray:
     kept = home() / "features" / f"{_key(paths, model)}.npy"
     if kept.is_file():
         return np.load(kept)
-    session, size = _backbone(model)
+    session, size, letterbox = _backbone(model)
     rows: list[np.ndarray] = []
     found = np.empty((0, 0), np.float16)
     with LimitedReader() as reader:
 
         def read(path: Path) -> np.ndarray | None:
             try:
-                return reader.load_input(path, size)
+                return reader.load_input(path, size, letterbox)
             except UNREADABLE:
                 return None
 
@@ -77,7 +77,7 @@ def _pooled(session, batch: Sequence[np.ndarray | None], size: tuple[int, int]) 
 
 
 def _backbone(model: Path):
-    """A session whose output is the last feature map, and the height and width of its input."""
+    """A session whose output is the last feature map, its input's height and width, and whether that is a letterbox."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at the import
     import onnx
     import onnxruntime
@@ -86,6 +86,7 @@ def _backbone(model: Path):
         graph = onnx.load(model)
         properties = {entry.key: entry.value for entry in graph.metadata_props}
         height, width = json.loads(properties["manasight.input_size"])
+        letterbox = json.loads(properties.get("manasight.letterbox", "false"))
         # The activation maps are the features times the linear layer.
         node = next(node for node in graph.graph.node if "activation_maps" in node.output)
         del graph.graph.output[:]
@@ -98,7 +99,7 @@ def _backbone(model: Path):
         raise UserError(
             f"'{model}' is not a model of Manasight's; give a model.onnx that `manasight export` wrote"
         ) from error
-    return session, (height, width)
+    return session, (height, width), letterbox
 
 
 def _key(paths: Sequence[Path], model: Path) -> str:

@@ -36,6 +36,7 @@ class PreparedImages(Dataset):
         size: tuple[int, int],
         augmentation: Augmentation | None = None,
         cache: bool = False,
+        letterbox: bool = False,
     ) -> None:
         """Nothing is decoded yet.
 
@@ -44,12 +45,13 @@ class PreparedImages(Dataset):
             size: height and width that they are resized to, in pixels.
             augmentation: random changes; with one, a JPEG may be decoded at a reduced size.
             cache: keep the resized pixels in memory, height × width × 3 bytes an image.
+            letterbox: keep each image's proportions; gray bars fill the rest.
         """
         self.dataset = dataset
         self.cache = cache
         self.augment = augmentation
         # An evaluated image is read as the app reads it, at full size.
-        self.dataset.loader = partial(_load, size=size, reduced=augmentation is not None)
+        self.dataset.loader = partial(_load, size=size, letterbox=letterbox, reduced=augmentation is not None)
         if cache:
             self._pixels = SharedPixels((len(dataset), *size, 3))
             self._filled = SharedPixels((len(dataset),))
@@ -110,5 +112,5 @@ def _start_worker(_worker: int, rank: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_SECONDS))
 
 
-def _load(path: Path, size: tuple[int, int], reduced: bool) -> Image.Image:
-    return resize(load_rgb(path, size if reduced else None), size)
+def _load(path: Path, size: tuple[int, int], letterbox: bool, reduced: bool) -> Image.Image:
+    return resize(load_rgb(path, size if reduced else None), size, letterbox)

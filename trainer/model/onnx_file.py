@@ -34,6 +34,7 @@ class Metadata:
         data_fingerprint: hash of the data it was trained and tested on.
         metrics: split → figure → value.
         architecture: the backbone's name; not in files of older versions, which knew one.
+        letterbox: whether images keep their proportions within the input; older files stretch them.
         separator: what joins labels in tables that are written with the model; in none of its classes.
         format: version of this contract.
     """
@@ -46,6 +47,7 @@ class Metadata:
     data_fingerprint: str
     metrics: dict[str, dict[str, float]]
     architecture: str = DEFAULT
+    letterbox: bool = False
     separator: str = "-"
     format: int = FORMAT
 
