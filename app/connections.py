@@ -18,7 +18,9 @@ from app.patches import send_at_once, show_plain_addresses, trust_proxies, use_p
 HEAD_SECONDS, SILENT_SECONDS = 10.0, 10.0
 # A body may take ten seconds and then has to arrive at this rate: a slow phone's upload does, a drip does not.
 BODY_SECONDS, BYTES_PER_SECOND = 10.0, 4096
-# Seconds for a client to take any byte of its answer, and to end a body that was answered early.
+# An answer is sent in pieces of so many bytes, and a client gets so many seconds to take each.
+PIECE, PIECE_SECONDS = 64 * 1024, 20.0
+# Seconds for a page to take anything of what it is sent, and to end a body that was answered early.
 STALLED_SECONDS, LINGER_SECONDS = 60.0, 30.0
 # Seconds that a connection may be idle between requests. Proxies keep theirs for a minute to an hour; uvicorn gives up
 # after five, and a request that comes in that moment is a 502.
@@ -251,7 +253,7 @@ class Connection(H11Protocol):
             self.parsing.renew()
             body = _BodyClock(receive)
             try:
-                await app(scope, body, send)
+                await app(scope, body, self._in_pieces(send))
             finally:
                 if self in connections.open and not self.transport.is_closing():
                     connections.waiting[self] = None
@@ -260,6 +262,24 @@ class Connection(H11Protocol):
                         self.since = self.loop.time() - (LINGER_SECONDS - 1 if body.is_late else 0)
 
         return run
+
+    def _in_pieces(self, send: Send) -> Send:
+        """`send` that ends the connection if its client takes the answer too slowly."""
+
+        async def paced(message: Message) -> None:
+            body, more = message.get("body", b""), message.get("more_body", False)
+            for start in range(0, max(1, len(body)), PIECE):
+                if message["type"] == "http.response.body":
+                    piece, left = body[start : start + PIECE], start + PIECE < len(body)
+                    message = {"type": "http.response.body", "body": piece, "more_body": more or left}
+                try:
+                    async with asyncio.timeout(PIECE_SECONDS):
+                        await send(message)
+                except TimeoutError:
+                    self.transport.abort()
+                    return
+
+        return paced
 
 
 class _BodyClock:

@@ -30,6 +30,9 @@ from uvicorn.protocols.websockets import websockets_sansio_impl
 # Look the patched places up again before changing one of these. Pillow's are in contract/metadata.py.
 READ_IN = {"pillow": "13.0.0", "streamlit": "1.67.0", "uvicorn": "0.54.0", "h11": "0.16.0", "starlette": "1.10.0"}
 
+# Bytes that the kernel holds of a connection beside those that are on their way.
+UNSENT_BYTES = 128 * 1024
+
 
 def unread_versions() -> dict[str, str]:
     """Installed versions that nobody has looked the patched places up in."""
@@ -78,7 +81,7 @@ def show_plain_addresses() -> None:
 
 
 def send_at_once(transport: object) -> None:
-    """Switch Nagle's algorithm off.
+    """Switch Nagle's algorithm off, and keep what was not sent yet here, where it is seen, and not in the kernel.
 
     Streamlit opens the listening socket without naming TCP, and then asyncio does not do so itself: every answer,
     written as head and body, would wait 40 ms for the client's delayed acknowledgement.
@@ -86,6 +89,8 @@ def send_at_once(transport: object) -> None:
     found = transport.get_extra_info("socket")
     if found is not None and found.family in (socket.AF_INET, socket.AF_INET6):
         found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if unsent := getattr(socket, "TCP_NOTSENT_LOWAT", None):  # Linux and macOS
+            found.setsockopt(socket.IPPROTO_TCP, unsent, UNSENT_BYTES)
 
 
 def ask_nobody_for_addresses() -> None:

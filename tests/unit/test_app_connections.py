@@ -1,5 +1,6 @@
 """Slow and greedy clients: they are given up in time, and others are answered meanwhile."""
 
+import contextlib
 import http.client
 import io
 import logging
@@ -15,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 import requests
+import streamlit
 from PIL import Image
 
 from app.connections import connection_limit
@@ -22,6 +24,7 @@ from app.log_limit import BURST, LimitAlike
 from app.network import client_of
 
 pytestmark = pytest.mark.slow
+STATIC = Path(streamlit.__file__).parent / "static" / "static"
 SECONDS = 45  # after which a slow client's connection must be closed
 
 
@@ -114,11 +117,26 @@ SLOW = {
 }
 
 
+def read_nothing_for(app: str, seconds: float) -> tuple[int, int]:
+    """Bytes of the page's largest script that are there for a client that begins to read so late, and its size."""
+    script = max(STATIC.glob("js/*.js"), key=lambda path: path.stat().st_size)
+    received = 0
+    with connect(app, "127.128.6.1") as sent:
+        sent.sendall(f"GET /static/js/{script.name} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        time.sleep(seconds)
+        sent.settimeout(5)
+        with contextlib.suppress(OSError):
+            while data := sent.recv(65536):
+                received += len(data)
+    return received, script.stat().st_size
+
+
 @pytest.fixture(scope="module")
 def slow(app: str) -> Iterator[dict[str, Future]]:
     """All slow clients, at once."""
-    with ThreadPoolExecutor(len(SLOW)) as clients:
-        yield {name: clients.submit(drip, app, *what) for name, what in SLOW.items()}
+    with ThreadPoolExecutor(len(SLOW) + 2) as clients:
+        found = {name: clients.submit(drip, app, *what) for name, what in SLOW.items()}
+        yield found | {f"reads after {wait} s": clients.submit(read_nothing_for, app, wait) for wait in (8, 24)}
 
 
 @pytest.mark.parametrize("name", SLOW)
@@ -128,6 +146,12 @@ def test_a_slow_client_is_given_up(slow: dict[str, Future], name: str) -> None:
     assert seconds < SECONDS
     assert re.match(rb"HTTP/1.1 (408|400)|$", answer)
     assert name == "silence" or answer
+
+
+def test_an_answer_that_nobody_reads_is_given_up(slow: dict[str, Future]) -> None:
+    (late, size), (too_late, _) = slow["reads after 8 s"].result(), slow["reads after 24 s"].result()
+
+    assert too_late < size < late
 
 
 def test_a_slow_but_steady_upload_is_answered(app: str) -> None:

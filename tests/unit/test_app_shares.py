@@ -1,10 +1,15 @@
-"""Turns for work that holds much memory."""
+"""Turns for work that holds much memory or takes long."""
 
 import asyncio
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from starlette.routing import Router
+from starlette.types import Message
 
 from app.api.shares import Turns
+from app.page import downloads, uploads
 
 
 def run(main: Coroutine) -> None:
@@ -54,3 +59,44 @@ def test_a_turn_that_is_given_up_is_free_again() -> None:
     run(main())
 
     assert not turns._clients
+
+
+def test_downloads_that_nobody_reads_keep_no_other_client_out() -> None:
+    visit = uploads._visits["session"] = uploads.Visit("session")
+    visit.download = lambda: (iter([("card.png", partial(bytes, 9), ["red"])]), "-")
+    started: list[str] = []
+
+    def download(client: str, unread: bool = True) -> asyncio.Task:
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                started.append(client)
+                assert message["status"] == 200
+            await asyncio.sleep(60 * unread)
+
+        async def receive() -> Message:
+            return await asyncio.sleep(60, {"type": "http.disconnect"})
+
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": f"/download/{visit.token}",
+            "headers": [],
+            "client": (client, 1),
+        }
+        return asyncio.create_task(Router(downloads.routes(""))(scope, receive, send))
+
+    async def main() -> None:
+        greedy = [download("greedy") for _ in range(6)]
+        await asyncio.sleep(0.1)
+        await asyncio.wait_for(download("other", unread=False), 10)
+        assert started == ["greedy", "greedy", "other"]
+        greedy[0].cancel()
+        await asyncio.sleep(0.1)
+        assert started == ["greedy", "greedy", "other", "greedy"]
+        for task in greedy:
+            task.cancel()
+        await asyncio.gather(*greedy, return_exceptions=True)
+
+    run(main())
+
+    assert not downloads.turns._clients
