@@ -25,7 +25,7 @@ from pathlib import Path
 
 from servers import ROOT, free_port
 
-NAME = "ghcr.io/manasight-benchmark/app:benchmark"
+NAME = "docker.io/manasight-benchmark/app:benchmark"
 
 
 def run(*command: str, cwd: Path = ROOT, **environment: str) -> str:

@@ -1,7 +1,7 @@
 // The one truth about images: what is built, for which platforms, from which outside inputs, under which names.
 // `docker buildx bake -f docker/bake.hcl --print` shows it; every variable can be set in the environment.
 
-variable "REGISTRY" { default = "ghcr.io" }
+variable "REGISTRY" { default = "docker.io" }
 variable "NAMESPACE" { default = "manasight" }
 variable "VERSION" { default = "0.1.0" }
 variable "TAG" { default = VERSION }

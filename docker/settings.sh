@@ -25,7 +25,7 @@ read_settings() {
     REGISTRY=${MANASIGHT_REGISTRY%/*} NAMESPACE=${MANASIGHT_REGISTRY##*/}
   TAG=${TAG:-$MANASIGHT_TAG}
   for name in REGISTRY NAMESPACE TAG; do [ -n "${!name}" ] || unset "$name"; done
-  export MANASIGHT_REGISTRY=${REGISTRY:-ghcr.io}/${NAMESPACE:-manasight}
+  export MANASIGHT_REGISTRY=${REGISTRY:-docker.io}/${NAMESPACE:-manasight}
   MANASIGHT_TAG=$(image_tag)
   export MANASIGHT_TAG
 
@@ -70,7 +70,7 @@ check_settings() {
   done
   for name in REGISTRY NAMESPACE MANASIGHT_REGISTRY; do
     [[ "${!name}" =~ ^([A-Za-z0-9._:/-]*[A-Za-z0-9])?$ ]] ||
-      fail "$name must be the first part of an image's name, such as ghcr.io/manasight, not '${!name}'."
+      fail "$name must be the first part of an image's name, such as docker.io/manasight, not '${!name}'."
   done
   [[ "$MANASIGHT_POLL_SECONDS" =~ ^[0-9]*\.?[0-9]+$ && "$MANASIGHT_POLL_SECONDS" =~ [1-9] ]] ||
     fail "MANASIGHT_POLL_SECONDS must be a number of seconds above 0, not '$MANASIGHT_POLL_SECONDS'."

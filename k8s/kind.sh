@@ -21,6 +21,6 @@ PLATFORMS=$platform docker/images.sh
 archive=$(mktemp)
 trap 'rm -f "$archive"' EXIT
 for image in app mlflow trainer; do
-  docker save --platform "$platform" --output "$archive" "${REGISTRY:-ghcr.io}/${NAMESPACE:-manasight}/$image:$(python3 release/tags.py version)"
+  docker save --platform "$platform" --output "$archive" "${REGISTRY:-docker.io}/${NAMESPACE:-manasight}/$image:$(python3 release/tags.py version)"
   kind load image-archive --name manasight --nodes manasight-worker,manasight-worker2 "$archive"
 done

@@ -10,15 +10,13 @@
 # REGISTRY, NAMESPACE and COPY_TO say where; DIST holds what steps tell each other (default: dist).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export REGISTRY=${REGISTRY:-ghcr.io} NAMESPACE=${NAMESPACE:-manasight}
+export REGISTRY=${REGISTRY:-docker.io} NAMESPACE=${NAMESPACE:-manasight}
 DIST=${DIST:-dist}
 REVISION=${REVISION:-$(git rev-parse HEAD)}
 PLATFORMS_WANTED="linux/amd64 linux/arm64"
 # Two runs of one commit (its tag's and main's) join images of their own.
 JOINED=sha-$REVISION${GITHUB_RUN_ID:+-$GITHUB_RUN_ID}
 mkdir -p "$DIST"
-# A model with a release of its own (model.sh) goes in before the starter.
-[ ! -f models/published/model.onnx ] || export MODEL=models/published
 
 fail() { echo "publish: $*" >&2; exit 1; }
 name() { echo "$REGISTRY/$NAMESPACE/$1"; }

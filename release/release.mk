@@ -7,12 +7,12 @@ PLATFORM ?= linux/amd64
 # Anybody can push a tag with any name: V and REF reach recipes as variables of the shell, and workflows set them in the
 # environment, where make does not expand them either.
 export V REF
-export COPY_TO DIST SMOKE_SECONDS CACHE_READ_ONLY NO_CACHE REVISION QUERY BAR RUN
+export COPY_TO DIST SMOKE_SECONDS CACHE_READ_ONLY NO_CACHE REVISION RUN DOCKERHUB_USERNAME DOCKERHUB_TOKEN
 
 PUBLISH := $(addprefix publish-,build smoke join copy sign verify)
 BUMP = $(BIN)/uv tool run --quiet --from bump-my-version==1.6.2 bump-my-version
 
-.PHONY: version-set versions version-check $(PUBLISH) publish-tag workflows targets registry room model train-model propose-model release dump nightly-issue
+.PHONY: version-set versions version-check $(PUBLISH) publish-tag publish-describe workflows targets registry room release dump nightly-issue
 
 version-set: .venv/installed ## write a version into every place that names it (V=1.2.3)
 	@$(BUMP) bump --new-version "$$V" && echo "the tree is version $$V"
@@ -32,6 +32,9 @@ publish-join publish-copy publish-sign publish-verify: # make one image of both 
 publish-tag: # give the joined images the tags of REF (refs/tags/v1.2.3, refs/heads/main)
 	@release/publish.sh tag "$$REF"
 
+publish-describe: # write the images' pages on Docker Hub
+	@release/describe.sh
+
 workflows: .venv/installed ## check the workflows with actionlint and zizmor
 	$(BIN)/zizmor --offline --no-progress --persona=pedantic --min-severity=informational .github
 	@.github/actionlint.sh
@@ -41,12 +44,6 @@ targets: # the names of a bake GROUP's images as JSON, for the matrices of workf
 
 registry: # start a registry on this machine (REGISTRY=localhost:5001)
 	@release/registry.sh $(lastword $(subst :, ,$(or $(REGISTRY),localhost:5001)))
-
-train-model: .venv/installed # train the published model on real cards (QUERY=…, BAR=…)
-	@release/train-model.sh
-
-model propose-model: # fetch the published model for the images, if there is one; propose what train-model made
-	@release/$@.sh
 
 release: # create the GitHub release V of what was tagged
 	@release/release.sh "$$V"

@@ -7,10 +7,8 @@ cd "$(dirname "$0")/.."
 version=${1#v}
 . docker/preflight.sh
 [ -n "$version" ] || fail "Say which: make release V=1.2.3"
-DIST=${DIST:-dist} image=${REGISTRY:-ghcr.io}/${NAMESPACE:-manasight}
+DIST=${DIST:-dist} image=${COPY_TO:-docker.io/manasight}
 python3 release/tags.py check "refs/tags/v$version"
-model=models/starter
-[ ! -f models/published/model.onnx ] || model=models/published
 # GitHub's default would give "Latest" to a patch of an older series.
 tags=$(python3 release/tags.py tags "refs/tags/v$version")
 latest=false
@@ -28,8 +26,8 @@ pinned=$(awk -v dist="$DIST" '
 git archive --format=tar.gz --output="$DIST/release/manasight-k8s-$version.tar.gz" \
   --add-virtual-file="k8s/images/kustomization.yaml:$pinned" HEAD docker/secrets.sh k8s \
   ':!k8s/images/kustomization.yaml' ':!k8s/checkov.yaml' ':!k8s/*.mk' ':!k8s/validate.sh' ':!k8s/e2e.sh' ':!k8s/kind.sh'
-cp "$model/model.onnx" "$DIST/release/"
-cp "$model/README.md" "$DIST/release/model-card.md"
+cp models/starter/model.onnx "$DIST/release/"
+cp models/starter/README.md "$DIST/release/model-card.md"
 for list in "$DIST"/*.spdx.json; do [ ! -e "$list" ] || cp "$list" "$DIST/release/"; done
 (cd "$DIST/release" && sha256 -- * >"../SHA256SUMS" && mv ../SHA256SUMS .)
 

@@ -32,7 +32,7 @@ def stand_ins() -> tuple[dict[str, str], dict[str, str]]:
         paths: of probes, where SeaweedFS stands in for Silo.
     """
     version = re.search(r'variable "VERSION" \{ default = "(.+)" \}', (ROOT / "docker/bake.hcl").read_text())[1]
-    own, mlflow = (f"ghcr.io/manasight/{name}:{version}" for name in ("trainer", "mlflow"))
+    own, mlflow = (f"docker.io/manasight/{name}:{version}" for name in ("trainer", "mlflow"))
     trainer = os.environ.get("TRAINER_IMAGE", own)
     for image, target in ((trainer, "trainer"), (mlflow, "mlflow")):
         if not docker("image", "ls", "--quiet", image):

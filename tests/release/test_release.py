@@ -1,4 +1,4 @@
-"""Versions and tags, the GitHub release with its pinned manifests, and a model that is proposed."""
+"""Versions and tags, and the GitHub release with its pinned manifests."""
 
 import json
 import os
@@ -6,6 +6,8 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,14 @@ def test_every_place_that_names_our_images_is_bumped():
         "docker/stack.sh",
         "k8s/images/kustomization.yaml",
     }
+
+
+def test_images_are_named_by_docker_hub():
+    """GitHub's registry is where workflows build, and a mirror that one page names."""
+    found = subprocess.run(["git", "grep", "-nI", r"ghcr\.io"], cwd=ROOT, capture_output=True, text=True).stdout
+    names = {line.partition(":")[0] for line in found.splitlines() if "astral-sh/uv" not in line}
+    tests = {name for name in names if name.startswith("tests/")}
+    assert names - tests == {".github/workflows/ci.yml", ".github/workflows/publish.yml", "docs/verify.md"}
 
 
 @pytest.mark.parametrize("wrong", ["", "1.2", "v1.2.3", "01.2.3", "1.2.3+build", "1.2.3-0", "1.2.3\n", "1.2.3-rc.01"])
@@ -130,7 +140,7 @@ def test_a_release_is_public_only_when_it_is_whole(release, tmp_path):
     assert (tmp_path / "draft").read_text() == "false\n"
     assert "--latest=true" in (tmp_path / "log").read_text()
     assert release() == (0, ["view", "upload"]), "a published release is never away"
-    row = f"| `ghcr.io/manasight/app:{tags.version()}` | `sha256:{'app':a>64}` |"
+    row = f"| `docker.io/manasight/app:{tags.version()}` | `sha256:{'app':a>64}` |"
     assert row in (tmp_path / "dist/notes.md").read_text()
 
 
@@ -155,12 +165,56 @@ def test_the_manifests_of_a_release_are_pinned_and_make_their_own_passwords(rele
     subprocess.run([tmp_path / "k8s/secrets.sh"], check=True, capture_output=True)
     command = [Path(sys.executable).with_name("kubectl"), "kustomize", tmp_path / "k8s/overlays/local"]
     rendered = subprocess.run(command, capture_output=True, text=True)
-    assert f"ghcr.io/manasight/app@sha256:{'app':a>64}" in rendered.stdout, rendered.stderr
+    assert f"docker.io/manasight/app@sha256:{'app':a>64}" in rendered.stdout, rendered.stderr
     assert f"manasight/app:{tags.version()}" not in rendered.stdout
     release(DRY_RUN="1")
     assert archive.read_bytes() == packed, "the same commit gives the same archive"
     (tmp_path / "dist/mlflow.digest").unlink()
     assert release(DRY_RUN="1")[0] == 1
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Docker Hub's API as far as descriptions need it; keeps what it was asked."""
+
+    asked: list
+
+    def answer(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked.append((self.command, self.path, self.headers["Authorization"], body))
+        known = body.get("secret") == "s" or self.headers["Authorization"] == "Bearer t"
+        self.send_response(200 if known else 401)
+        self.end_headers()
+        self.wfile.write(b'{"access_token": "t"}')
+
+    do_POST = do_PATCH = answer  # noqa: N815
+
+    def log_message(self, *_):
+        pass
+
+
+def test_docker_hub_shows_what_the_repository_says():
+    asked = Hub.asked = []
+    with HTTPServer(("127.0.0.1", 0), Hub) as hub:
+        threading.Thread(target=hub.serve_forever, daemon=True).start()
+        env = {"HUB": f"http://127.0.0.1:{hub.server_port}", "COPY_TO": "docker.io/me", "DOCKERHUB_USERNAME": "u"}
+        command = ["make", "publish-describe"]
+
+        def describe(token):
+            own = os.environ | env | {"DOCKERHUB_TOKEN": token}
+            return subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True)
+
+        assert describe("wrong").returncode
+        asked.clear()
+        done = describe("s")
+        hub.shutdown()
+    assert done.returncode == 0, done.stderr
+    (login, *pages) = asked
+    assert login == ("POST", "/v2/auth/token", None, {"identifier": "u", "secret": "s"})
+    assert [path for _, path, _, _ in pages] == [f"/v2/repositories/me/{image}/" for image in IMAGES]
+    text = (ROOT / "release/dockerhub.md").read_text()
+    for method, _, token, page in pages:
+        assert (method, token, page["full_description"]) == ("PATCH", "Bearer t", text)
+        assert 20 < len(page["description"]) <= 100, "Docker Hub's limit"
 
 
 def git(repository, *command):
@@ -171,50 +225,6 @@ def git(repository, *command):
 def commit(repository, subject):
     git(repository, "add", ".")
     git(repository, "commit", "--quiet", "--allow-empty", "--message", subject)
-
-
-@pytest.mark.parametrize("bar", ["", "98", "abc"])
-def test_a_wrong_bar_is_refused_before_hours_of_training(bar, tmp_path):
-    env = os.environ | {"MANASIGHT_HOME": str(tmp_path / "home"), "QUERY": "--set m19", "BAR": bar}
-    done = subprocess.run([ROOT / "release/train-model.sh"], env=env, capture_output=True, text=True, timeout=10)
-    assert "give the macro F1 to reach" in done.stderr
-    assert not (tmp_path / "home").exists()
-
-
-def test_a_model_is_proposed_once_and_a_killed_proposal_resumes(tmp_path):
-    def clone(name):
-        git(tmp_path, "clone", "--quiet", "origin.git", name)
-        return tmp_path / name
-
-    git(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", "origin.git")
-    repository = clone("first")
-    (repository / "release").mkdir()
-    shutil.copy(ROOT / "release/propose-model.sh", repository / "release")
-    git(repository, "switch", "--quiet", "--create", "main")
-    commit(repository, "first")
-    git(repository, "push", "--quiet", "origin", "main")
-    program(tmp_path / "bin", "gh", '#!/bin/sh\necho "$*" >>"$GH_LOG"\n[ "$2" != view ]\n')
-    env = os.environ | {"GH_LOG": str(tmp_path / "log"), "GH_TOKEN": "t", "GITHUB_REPOSITORY": "a/b"}
-    env["PATH"] = f"{tmp_path / 'bin'}:{env['PATH']}"
-
-    def propose(where, **more):
-        (where / "models/published").mkdir(parents=True, exist_ok=True)
-        for name in ("model.onnx", "README.md", "prediction.json"):
-            (where / "models/published" / name).write_text("model")
-        return subprocess.run([where / "release/propose-model.sh"], env=env | more, capture_output=True, text=True)
-
-    assert "a token" in propose(repository, GH_TOKEN="").stderr
-    assert not (tmp_path / "log").exists()
-    git(repository, "remote", "set-url", "origin", "/absent")
-    assert propose(repository).returncode
-    git(repository, "remote", "set-url", "origin", str(tmp_path / "origin.git"))
-    assert propose(repository).returncode == 0
-    assert "pr create" in (tmp_path / "log").read_text().splitlines()[-1]
-    assert propose(clone("second")).returncode == 0
-    git(tmp_path / "origin.git", "update-ref", "refs/heads/main", "model-9372c470eead")
-    (tmp_path / "log").write_text("")
-    assert "'main' has this model already" in propose(clone("third")).stdout
-    assert "pr create" not in (tmp_path / "log").read_text()
 
 
 def test_slow_jobs_run_only_for_what_they_test(tmp_path):

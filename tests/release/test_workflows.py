@@ -71,7 +71,7 @@ def test_no_secret_where_others_code_runs():
     for name, job in JOBS.items():
         secret = "secrets." in yaml.safe_dump(job)
         assert not secret or job.get("environment"), f"{name} uses a secret that nobody has to approve"
-        if {"aquasecurity/trivy-action", "train-model", "test", "test-stack"} & called(job):
+        if {"aquasecurity/trivy-action", "test", "test-stack"} & called(job):
             assert not secret, name
 
 
@@ -119,10 +119,9 @@ def test_every_failed_night_is_reported():
     assert jobs["images"]["env"]["NO_CACHE"]
 
 
-def test_images_are_built_from_one_list_with_the_published_model_and_only_main_writes_the_cache():
+def test_images_are_built_from_one_list_and_only_main_writes_the_cache():
     for name in ("ci.yml:images", "publish.yml:image", "nightly.yml:images"):
         assert "fromJSON" in JOBS[name]["strategy"]["matrix"]["target"]
-        assert "model" in called(JOBS[name])
     assert "pull_request" in JOBS["ci.yml:images"]["env"]["CACHE_READ_ONLY"]
     assert "refs/heads/main" in PUBLISH["image"]["env"]["CACHE_READ_ONLY"]
     bake = (ROOT / "docker/bake.hcl").read_text()

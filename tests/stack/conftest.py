@@ -68,7 +68,7 @@ def images_of_tests_go() -> Iterator[None]:
 
     before = images()
     yield
-    made = [name for name in images() - before if name.startswith(("ghcr.io/manasight-", "localhost:"))]
+    made = [name for name in images() - before if name.startswith(("manasight-", "localhost:"))]
     if made:
         docker("image", "rm", "--force", *made)
 
@@ -78,7 +78,7 @@ def app_image(make) -> str:
     """The app for both platforms under one name, as `make images` makes it, from a commit of another time."""
     subprocess.run(["docker", "info"], check=True, capture_output=True, timeout=30)
     make("images", TARGETS="app", NAMESPACE="manasight-test", SOURCE_DATE_EPOCH="2000000000")
-    return f"ghcr.io/manasight-test/app:{VERSION}"
+    return f"docker.io/manasight-test/app:{VERSION}"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -58,4 +58,4 @@ def test_a_user_of_the_docker_group_builds_on_the_images_that_root_made(clone: P
     local = ("PLATFORMS=linux/amd64", "COMPRESSION=zstd", "NAMESPACE=manasight-second")
     done = make(clone, "images", "TARGETS=app", *local)
     assert done.returncode == 0, done.stderr
-    docker("image", "rm", "--force", f"ghcr.io/manasight-second/app:{VERSION}")
+    docker("image", "rm", "--force", f"docker.io/manasight-second/app:{VERSION}")

@@ -25,7 +25,7 @@ def test_bake_builds_every_image_for_both_platforms_with_attestations_and_labels
     for name in ("app", "trainer", "mlflow", "trainer-cuda"):
         target = targets[name]
         assert target["platforms"] == ["linux/amd64", "linux/arm64"]
-        assert target["tags"] == [f"ghcr.io/manasight/{name}:1.2.3"]
+        assert target["tags"] == [f"docker.io/manasight/{name}:1.2.3"]
         assert sorted(target["attest"]) == ["type=provenance,mode=max", "type=sbom"]
         assert target["labels"]["org.opencontainers.image.revision"] == "abc"
         assert target["labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
@@ -76,7 +76,7 @@ def test_mlflow_image_runs_on_both_platforms(make):
     look = "import platform, psycopg2, numpy, importlib.metadata as m; print(platform.machine(), m.version('mlflow'))"
     for platform, machine in (("linux/amd64", "x86_64"), ("linux/arm64", "aarch64")):
         run = ("run", "--rm", "--platform", platform, "--entrypoint", "python3", "--network", "none")
-        assert docker(*run, f"ghcr.io/manasight-test/mlflow:{VERSION}", "-c", look) == f"{machine} 3.17.2"
+        assert docker(*run, f"docker.io/manasight-test/mlflow:{VERSION}", "-c", look) == f"{machine} 3.17.2"
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
@@ -192,7 +192,7 @@ def test_build_refuses_cuda_in_a_cpu_image_and_packages_without_a_licence(tmp_pa
 
 
 def test_docker_images_lists_what_make_up_builds(make):
-    name = f"ghcr.io/manasight-listed/app:{VERSION}"
+    name = f"docker.io/manasight-listed/app:{VERSION}"
     local = {"PLATFORMS": "linux/amd64", "PROVENANCE": "false", "SBOM": "false", "COMPRESSION": "zstd"}
     make("images", TARGETS="app", NAMESPACE="manasight-listed", **local)
     assert name in docker("images", "--format", "{{.Repository}}:{{.Tag}}").split()
@@ -209,8 +209,8 @@ def test_two_builds_of_one_commit_are_one_image(make, app_image, target):
     def build(**settings: str) -> str:
         image = {"TARGETS": target, "PLATFORMS": "linux/amd64", "NAMESPACE": "manasight-again"}
         make("images", **image, PROVENANCE="false", SBOM="false", **settings)
-        found = json.loads(docker("image", "inspect", f"ghcr.io/manasight-again/{target}:{VERSION}"))[0]["Id"]
-        docker("image", "rm", "--force", f"ghcr.io/manasight-again/{target}:{VERSION}")
+        found = json.loads(docker("image", "inspect", f"docker.io/manasight-again/{target}:{VERSION}"))[0]["Id"]
+        docker("image", "rm", "--force", f"docker.io/manasight-again/{target}:{VERSION}")
         return found
 
     assert build() == build(NO_CACHE="1")
