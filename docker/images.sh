@@ -11,7 +11,7 @@ room() {
   local cuda=
   [[ " $* " != *" trainer-cuda "* ]] || cuda=trainer-cuda
   [ "${TORCH_INDEX:-}" != default ] || [[ $# -gt 0 && " $* " != *" trainer "* ]] || cuda=trainer
-  [ -n "$cuda" ] && [ -z "$(docker image ls --quiet --filter "reference=*/*/$cuda" 2>/dev/null)" ] && echo 25 || echo 8
+  [ -n "$cuda" ] && [ -z "$(docker image ls --quiet --filter "reference=*/$cuda" --filter "reference=*/*/$cuda" 2>/dev/null)" ] && echo 25 || echo 8
 }
 preflight "$(room "$@")"
 

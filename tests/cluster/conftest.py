@@ -35,7 +35,7 @@ def stand_ins() -> tuple[dict[str, str], dict[str, str]]:
     own, mlflow = (f"docker.io/manasight/{name}:{version}" for name in ("trainer", "mlflow"))
     trainer = os.environ.get("TRAINER_IMAGE", own)
     for image, target in ((trainer, "trainer"), (mlflow, "mlflow")):
-        if not docker("image", "ls", "--quiet", image):
+        if not docker("image", "ls", "--quiet", image.removeprefix("docker.io/")):
             pytest.fail(f"this engine has no {image}; build it first: make images TARGETS={target}")
     silo = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "pgsty/silo")
     if "stand-in" not in docker("image", "inspect", "--format", "{{json .Config.Labels}}", silo, check=False):

@@ -217,40 +217,6 @@ def test_docker_hub_shows_what_the_repository_says():
         assert 20 < len(page["description"]) <= 100, "Docker Hub's limit"
 
 
-def git(repository, *command):
-    identity = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "init.defaultBranch=main"]
-    subprocess.run(["git", *identity, *command], cwd=repository, check=True, capture_output=True)
-
-
-def commit(repository, subject):
-    git(repository, "add", ".")
-    git(repository, "commit", "--quiet", "--allow-empty", "--message", subject)
-
-
-def test_slow_jobs_run_only_for_what_they_test(tmp_path):
-    repository = tmp_path / "repository"
-    (repository / ".github/scripts").mkdir(parents=True)
-    shutil.copy(ROOT / ".github/scripts/changed.sh", repository / ".github/scripts")
-    git(repository, "init", "--quiet")
-    commit(repository, "first")
-
-    def changed(base, *names):
-        for name in names:
-            (repository / name).parent.mkdir(parents=True, exist_ok=True)
-            (repository / name).write_text("x")
-        commit(repository, "change")
-        command = [repository / ".github/scripts/changed.sh", base]
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-        return [line.partition("=")[0] for line in said if line.endswith("true")]
-
-    assert changed("HEAD~1", "docs/page.md", "README.md") == []
-    assert changed("HEAD~1", "k8s/base/app.yaml") == ["cluster"]
-    assert changed("HEAD~1", "contract/pixels.py") == ["images", "cluster"]
-    assert changed("HEAD~1", "tests/stack/test_images.py") == ["images"]
-    assert changed("HEAD~1", "tests/conftest.py") == ["images", "cluster"]
-    assert changed("0" * 40, "docs/other.md") == ["images", "cluster"]
-
-
 def test_the_stored_prediction_is_the_starters():
     """Images are compared with it on every platform; a new starter needs a new one."""
     from contract.images import resize

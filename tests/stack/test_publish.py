@@ -108,6 +108,9 @@ def test_an_image_is_published_and_every_step_can_be_killed(place, capfd):
     assert not (folder / "app-amd64.built").exists()
     assert "was not built" in make(place, "publish-smoke", "PLATFORM=linux/amd64", check=False).stderr
 
+    # Left by another commit: its half would be joined with ours.
+    (folder / "revision").write_text("another")
+    (folder / "app-arm64.smoked").write_text("sha256:" + "0" * 64)
     for platform in PLATFORMS:
         assert "has not run on" in make(place, "publish-join", check=False).stderr
         make(place, "publish-build", f"PLATFORM={platform}")
@@ -115,6 +118,12 @@ def test_an_image_is_published_and_every_step_can_be_killed(place, capfd):
         assert f"app {platform}" in make(place, "publish-smoke", f"PLATFORM={platform}").stdout
     assert not any(moving(found) for found in all_tags(place))
     assert "is not joined yet" in make(place, "publish-copy", check=False).stderr
+
+    # Two runs of one commit, its tag's and main's, do not share an image.
+    for run in ("1", "2"):
+        make(place | {"GITHUB_RUN_ID": run}, "publish-join")
+    revision = (folder / "revision").read_text().strip()
+    assert {f"sha-{revision}-1", f"sha-{revision}-2"} <= all_tags(place)[0].keys()
 
     make(place, "publish-join", "publish-copy")
     digest = (folder / "app.digest").read_text().strip()
@@ -152,6 +161,21 @@ def test_an_image_is_published_and_every_step_can_be_killed(place, capfd):
         print(
             f"\npublished app for {len(PLATFORMS)} platforms: {size / 1e6:.0f} MB, {time.monotonic() - started:.0f} s"
         )
+
+
+def test_the_number_of_a_release_never_moves_and_edge_never_goes_back(place):
+    folder = Path(place["DIST"])
+    joined, other = ((folder / name).read_text() for name in ("app.digest", "app-amd64.built"))
+    (folder / "app.digest").write_text(other)
+    refused = make(place, "publish-tag", f"REF=refs/tags/v{VERSION}", check=False)
+    (folder / "app.digest").write_text(joined)
+    assert "a release's number never moves" in refused.stderr
+    assert {found["latest"] for found in all_tags(place)} == {joined.strip()}
+
+    main = "REF=refs/heads/main"
+    assert "tagged app: edge" in make(place, "publish-tag", main).stdout
+    older = subprocess.run(["git", "rev-parse", "HEAD~1"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "'edge' stays" in make(place | {"REVISION": older.strip()}, "publish-tag", main).stdout
 
 
 def running():

@@ -13,7 +13,7 @@ import yaml
 
 from trainer import config
 from trainer.commands import fit
-from trainer.commands.export import export
+from trainer.commands.export import is_written, write_model
 from trainer.commands.promote import check_labels, promote
 from trainer.errors import UserError
 from trainer.paths import EXPERIMENTS, home, run_folder
@@ -103,7 +103,7 @@ def main(args: list[str], prog: str = "manasight experiments") -> int:
             if changed := changed_since(client, run.info.run_id, data):
                 raise UserError(f"{changed}; restore the images, or train all three again without --resume")
     with resumable(prog):
-        runs = {}
+        runs, trained = {}, {}
         for name, words in commands.items():
             print(f"{name}:", flush=True)
             run = known[name]
@@ -116,10 +116,11 @@ def main(args: list[str], prog: str = "manasight experiments") -> int:
             else:
                 print(f"run {run.info.run_id} has finished", flush=True)
                 runs[name] = run.info.run_id
-            export(runs[name], register=False)
+            trained[name] = load_run(runs[name])
+            if not is_written(trained[name]):
+                write_model(trained[name])
         folder = home() / "experiments" / options.experiment
         folder.mkdir(parents=True, exist_ok=True)
-        trained = {name: load_run(run_id) for name, run_id in runs.items()}
         rows = {name: row(client, run) for name, run in trained.items()}
         winner = max(rows, key=lambda name: rows[name]["val_macro_f1"])
         table = compare(rows, baseline, trained[winner].model.classes)
