@@ -210,7 +210,7 @@ def test_docker_hub_shows_what_the_repository_says():
     assert done.returncode == 0, done.stderr
     (login, *pages) = asked
     assert login == ("POST", "/v2/auth/token", None, {"identifier": "u", "secret": "s"})
-    assert [path for _, path, _, _ in pages] == [f"/v2/repositories/me/{image}/" for image in IMAGES]
+    assert {path.split("/")[4] for _, path, _, _ in pages} == set(IMAGES)
     text = (ROOT / "release/dockerhub.md").read_text()
     for method, _, token, page in pages:
         assert (method, token, page["full_description"]) == ("PATCH", "Bearer t", text)

@@ -192,7 +192,7 @@ def test_build_refuses_cuda_in_a_cpu_image_and_packages_without_a_licence(tmp_pa
 
 
 def test_docker_images_lists_what_make_up_builds(make):
-    name = f"docker.io/manasight-listed/app:{VERSION}"
+    name = f"manasight-listed/app:{VERSION}"
     local = {"PLATFORMS": "linux/amd64", "PROVENANCE": "false", "SBOM": "false", "COMPRESSION": "zstd"}
     make("images", TARGETS="app", NAMESPACE="manasight-listed", **local)
     assert name in docker("images", "--format", "{{.Repository}}:{{.Tag}}").split()
