@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from table_texts import LABELS, TEXTS
 
 from trainer.cli import main
+from trainer.data.describe import examine
 from trainer.data.fingerprint import MANIFEST
 from trainer.data.labeled import LabeledImages
 from trainer.data.module import MultiLabelDataModule
@@ -221,6 +223,21 @@ def test_a_split_without_a_label_and_one_with_a_label_of_its_own_are_refused(lab
     out.write_text("\n".join([f"{head},split", *(f"{row},{part}" for row, part in zip(rows, parts, strict=True))]))
     with pytest.raises(UserError, match="has 'square', which training lacks"):
         LabeledImages(out / "test", classes=["blue", "red"])
+
+
+def test_a_row_takes_less_than_two_kilobytes(folder):
+    image = (folder / "pictures" / "a.png").read_bytes()
+    for number in range(1200):
+        (folder / "pictures" / f"{number:04}.png").write_bytes(image)
+    rows = [f"pictures/{number:04}.png,{('red', 'blue')[number % 2]}" for number in range(1200)]
+    peaks = []
+    for count in (200, 1200):
+        (folder / "x.csv").write_text("\n".join(["file,labels", *rows[:count]]))
+        tracemalloc.start()
+        examine(folder / "x.csv", decode=False)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 2048 * 1000
 
 
 @pytest.mark.slow

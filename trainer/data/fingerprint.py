@@ -2,19 +2,20 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from trainer.data.labels import Format, Sample
-from trainer.data.samples import read_splits, relative
+from trainer.data.parallel import BATCH, in_order
+from trainer.data.samples import folder_of, read_splits, relative
 from trainer.errors import UserError
 from trainer.files import write_whole
 from trainer.paths import home
 from trainer.progress import progress
+from trainer.resources import cpu_cores
 
 # Split → the folder or the table that its images are named relative to, and the images; `all` if there are no splits.
 Parts = Mapping[str, tuple[Path, Sequence[Sample]]]
@@ -41,16 +42,9 @@ def fingerprints(parts: Parts, known: Mapping[Path, str] | None = None) -> dict[
         return f"{_described(item)} {known.get(path) or _content_hash(path)}"
 
     total = sum(len(images) for _, images in parts.values())
-    with ThreadPoolExecutor() as pool:
-        every = iter(
-            progress(
-                (pool.map(line, [item for split, part in parts.items() for item in _named(split, part)])),
-                "fingerprint",
-                total,
-                unit="image",
-            )
-        )
-        lines = {split: list(islice(every, len(images))) for split, (_, images) in parts.items()}
+    every = (item for split, part in parts.items() for item in _named(split, part))
+    found = progress(in_order(line, every, cpu_cores(), BATCH), "fingerprint", total, unit="image")
+    lines = {split: list(islice(found, len(images))) for split, (_, images) in parts.items()}
     return {split: _digest(part) for split, part in lines.items()} | {
         "all": _digest([line for part in lines.values() for line in part])
     }
@@ -172,10 +166,11 @@ def _remember(path: Path, fingerprint: str) -> None:
             write_whole(path, fingerprint.encode())
 
 
-def _named(split: str, part: tuple[Path, Sequence[Sample]]) -> list[tuple[str, Sample]]:
+def _named(split: str, part: tuple[Path, Sequence[Sample]]) -> Iterator[tuple[str, Sample]]:
     """Each image's name and the image; the folder of `val` may be called `valid`."""
     root, images = part
-    return [(f"{split}/{relative(image.path, root)}", image) for image in images]
+    folder = folder_of(root)
+    return ((f"{split}/{relative(image.path, folder)}", image) for image in images)
 
 
 def _described(item: tuple[str, Sample]) -> str:
@@ -192,4 +187,7 @@ def _content_hash(path: Path) -> str:
 
 
 def _digest(lines: list[str]) -> str:
-    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:DIGITS]
+    found = hashlib.sha256()
+    for place, line in enumerate(sorted(lines)):
+        found.update(f"\n{line}".encode() if place else line.encode())
+    return found.hexdigest()[:DIGITS]

@@ -1,7 +1,6 @@
 """Decodes image files to RGB, in this process or in limited ones, and finds those that cannot be decoded."""
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from contract.decoding import Decoded, Decoders, Lane, Wanted
 from contract.images import ImageError, open_image, upright_rgb, upright_size
 from contract.process import WorkerLimits
+from trainer.data.parallel import BATCH, in_order
 from trainer.errors import UserError
 from trainer.progress import progress
 from trainer.resources import cpu_cores
@@ -111,8 +111,9 @@ def unreadable_images(paths: Iterable[Path], decode: bool = True) -> list[tuple[
             return reason(path, error)
         return None
 
-    with LimitedReader() if decode else nullcontext() as limited, ThreadPoolExecutor() as pool:
-        problems = progress(pool.map(problem, paths), "checking", len(paths), unit="image", disable=not decode)
+    with LimitedReader() if decode else nullcontext() as limited:
+        problems = in_order(problem, paths, cpu_cores(), 1 if decode else BATCH)
+        problems = progress(problems, "checking", len(paths), unit="image", disable=not decode)
         return [(path, text) for path, text in zip(paths, problems, strict=True) if text]
 
 

@@ -1,6 +1,7 @@
 """Finds images that look alike: copies in another size, quality or brightness."""
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import NamedTuple
 
 import imagehash
@@ -16,6 +17,7 @@ ALIKE_BITS = 20
 # decide. Of the rarer bit scans have a share of 0.4 to 0.5, a circle on white has 0.05 to 0.34.
 RARER_BIT = 1 / 3
 FEW = 2000  # images of which every pair is compared
+CHUNK = 1000  # images of which numbers are made of all pixels at once
 
 
 class Fingerprint(NamedTuple):
@@ -48,18 +50,22 @@ def group_alike(fingerprints: Sequence[Fingerprint], bits: int) -> np.ndarray:
         int32 `[N]`: the group of each image; linked images, also over a third, share one.
     """
     # Equal ones first, and groups in place of pairs: thousands of look-alikes have millions of pairs.
-    keys = [one.bits.tobytes() + one.thumbnail.tobytes() for one in fingerprints]
+    keys = [blake2b(one.bits.tobytes() + one.thumbnail.tobytes(), digest_size=16).digest() for one in fingerprints]
     different = dict(zip(keys, fingerprints, strict=True))
     hashes = np.array([one.bits for one in different.values()])
     packed = np.packbits(hashes, axis=1).view(np.uint64)
-    pixels = np.array([one.thumbnail.reshape(-1, 3) for one in different.values()], np.float32)
-    contrast = np.sqrt(pixels.var(axis=1).mean(axis=1))
+    thumbnails = np.array([one.thumbnail.reshape(-1, 3) for one in different.values()])
+
+    def pixels(rows: np.ndarray) -> np.ndarray:
+        """float32 `[M, 432]`; of all images they would take more memory than everything else."""
+        return (thumbnails[rows] - 3 * colors[rows, None]).reshape(len(rows), -1)
+
+    parts = np.array_split(np.arange(len(packed)), len(packed) // CHUNK + 1)
+    colors = np.concatenate([thumbnails[part].mean(axis=1, dtype=np.float32) for part in parts]) / 4
+    contrast = np.sqrt(np.concatenate([thumbnails[part].var(axis=1, dtype=np.float32).mean(axis=1) for part in parts]))
+    squares = np.concatenate([(pixels(part) ** 2).mean(axis=1) for part in parts])
     share = hashes.mean(axis=1)
     tolerance = np.where(np.minimum(share, 1 - share) > RARER_BIT, contrast / 2, 0).clip(LEVELS)
-    colors = pixels.mean(axis=1) / 4
-    pixels -= 3 * colors[:, None]
-    pixels = pixels.reshape(len(pixels), -1)
-    squares = (pixels**2).mean(axis=1)
     groups = _Groups(len(different))
 
     def link(index: int, near: np.ndarray) -> None:
@@ -70,8 +76,11 @@ def group_alike(fingerprints: Sequence[Fingerprint], bits: int) -> np.ndarray:
         # Mean colors alone distinguish most plain images, at a hundredth of the cost.
         close = ((colors[near] - colors[index]) ** 2).mean(axis=1) <= limit
         near, limit = near[close], limit[close]
+        if not len(near):
+            return
         # |a - b|² = |a|² + |b|² - 2ab, without an array of differences.
-        products = np.einsum("nj,j->n", pixels[near], pixels[index]) / pixels.shape[1]
+        one = pixels(np.array([index]))[0]
+        products = np.einsum("nj,j->n", pixels(near), one) / len(one)
         squared = squares[near] + squares[index] - 2 * products
         groups.join(index, near[squared <= limit])
 

@@ -1,6 +1,6 @@
 """Finds the few images that may look like each other among many, so that not every pair has to be compared."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import combinations
 
 import numpy as np
@@ -58,25 +58,25 @@ def near_hashes(hashes: np.ndarray, chosen: np.ndarray, bits: int) -> Iterator[t
         yield from zip(chosen[first].tolist(), np.split(chosen[right], starts[1:]), strict=True)
 
 
-def near_thumbnails(pixels: np.ndarray, chosen: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+def near_thumbnails(pixels: Callable[[np.ndarray], np.ndarray], chosen: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Images and others whose thumbnails differ by `LEVELS` at most: every such pair comes once, and some other pairs.
 
     What differs little does so along every direction. Of the four along which a sample of the images differs most, the
     first one sorts them, so that only some follow each within that distance.
 
     Args:
-        pixels: float32 `[N, K]`.
+        pixels: gives those of some images, float32 `[M, K]`.
         chosen: int `[M]`, the images that count.
     """
     if len(chosen) < 2:
         return
-    sample = pixels[chosen[:: len(chosen) // 1000 + 1]]
+    sample = pixels(chosen[:: len(chosen) // 1000 + 1])
     _, directions = np.linalg.eigh(np.cov(sample, rowvar=False))
     directions = directions[:, :-5:-1].astype(np.float32)
-    along = np.concatenate([pixels[part] @ directions for part in np.array_split(chosen, len(chosen) // 1000 + 1)])
+    along = np.concatenate([pixels(part) @ directions for part in np.array_split(chosen, len(chosen) // 1000 + 1)])
     order = np.argsort(along[:, 0], kind="stable")
     along, chosen = np.ascontiguousarray(along[order].T), chosen[order]
-    radius = np.float32(LEVELS * pixels.shape[1] ** 0.5 + 0.5)  # half a level for what float32 rounds off
+    radius = np.float32(LEVELS * len(directions) ** 0.5 + 0.5)  # half a level for what float32 rounds off
     ends = np.searchsorted(along[0], along[0] + radius, side="right")
     for place, end in enumerate(ends.tolist()):
         near = np.ones(end - place - 1, bool)

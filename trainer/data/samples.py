@@ -3,7 +3,6 @@
 import glob
 import os
 import shlex
-from contextlib import suppress
 from pathlib import Path
 
 from contract.litter import is_litter
@@ -58,10 +57,17 @@ def read_labels(root: Path, form: Format = Format()) -> set[str]:  # noqa: B008 
 
 def relative(path: Path, root: Path) -> str:
     """A file's name within a dataset; the images of a table may be anywhere."""
-    with suppress(ValueError):
-        return path.relative_to(root).as_posix()
-    folder = next(folder for folder in (root, *root.parents) if folder.is_dir())
-    return Path(os.path.relpath(path, folder)).as_posix()
+    within = "" if root == Path() else f"{root.as_posix()}/"
+    name = path.as_posix()
+    inside = name.startswith(within) if within else not path.is_absolute()
+    if inside and ".." not in name[len(within) :]:
+        return name[len(within) :]
+    return Path(os.path.relpath(path, folder_of(root))).as_posix()
+
+
+def folder_of(root: Path) -> Path:
+    """The folder that names within a dataset begin at: that of a table, or the dataset's own."""
+    return next(folder for folder in (root, *root.parents) if folder.is_dir())
 
 
 def find_splits(root: Path) -> dict[str, Path]:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from trainer.data.images import UNREADABLE, LimitedReader, header_size, reason
 from trainer.data.near_duplicates import ALIKE_BITS, Fingerprint, fingerprint, group_alike
-from trainer.data.parallel import in_order
+from trainer.data.parallel import BATCH, in_order
 from trainer.progress import progress
 from trainer.resources import cpu_cores
 
@@ -40,7 +40,8 @@ def survey(paths: Sequence[Path], decode: bool, workers: int | None = None) -> I
     workers = workers or cpu_cores()
     with LimitedReader(workers) as reader:
         look = (lambda path: _decoded(path, reader)) if decode else _header
-        yield from progress(in_order(look, paths, workers), "looking", len(paths), unit="image")
+        looks = in_order(look, paths, workers, 1 if decode else BATCH)
+        yield from progress(looks, "looking", len(paths), unit="image")
 
 
 def histogram(image: Any) -> np.ndarray:

@@ -5,7 +5,6 @@ import random
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -15,12 +14,14 @@ from trainer.data.fingerprint import MANIFEST, Manifest, fingerprints, read_part
 from trainer.data.images import load_named
 from trainer.data.labeled import LabeledImages
 from trainer.data.near_duplicates import ALIKE_BITS, fingerprint, group_alike
+from trainer.data.parallel import in_order
 from trainer.data.samples import NO_LABEL, SPLITS, Format, check_training_split, find_splits, relative
 from trainer.data.staging import staged_folder
 from trainer.data.tables import write_rows
 from trainer.errors import UserError
 from trainer.paths import program
 from trainer.progress import progress
+from trainer.resources import cpu_cores
 
 
 def split(
@@ -130,10 +131,8 @@ def near_duplicates(paths: Sequence[Path], bits: int) -> np.ndarray:
     Returns:
         int32 `[N]`: the group of each image.
     """
-    with ThreadPoolExecutor() as pool:
-        found = pool.map(lambda path: fingerprint(load_named(path)), paths)
-        fingerprints = list(progress(found, "comparing", len(paths), unit="image"))
-    return group_alike(fingerprints, bits)
+    found = in_order(lambda path: fingerprint(load_named(path)), paths, cpu_cores())
+    return group_alike(list(progress(found, "comparing", len(paths), unit="image")), bits)
 
 
 def assign(

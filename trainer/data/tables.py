@@ -62,7 +62,8 @@ def read_table(path: Path, form: Format, split: str = "") -> Samples:
     numbers: dict[Path, int] = {}
     lacking: list[tuple[Path, str]] = []
     repeated = 0
-    for (number, _), image, labels in zip(rows, found, label_sets, strict=True):
+    for (number, _), name, file, labels in zip(rows, names, found, label_sets, strict=True):
+        image = file or base / name
         if image in images:
             repeated += 1
             if images[image].labels != labels:
@@ -70,7 +71,7 @@ def read_table(path: Path, form: Format, split: str = "") -> Samples:
                     f"rows {numbers[image]} and {number} of '{path}' give '{image}' different labels; keep one of them"
                 )
             continue
-        if not image.exists():
+        if file is None:
             lacking.append((image, f"row {number} of '{path.name}': there is no such file"))
         numbers[image] = number
         images[image] = Sample(image, labels, ", ".join(labels) or "(no label)")
@@ -241,8 +242,8 @@ def _is_yes_or_no(values: Iterable[Any]) -> bool:
     return found <= _YES | _NO and bool(found & _YES)
 
 
-def _find(path: Path, form: Format, names: Sequence[str]) -> tuple[Path, list[Path]]:
-    """The folder that the names are relative to, and every file; one that is not there is below that folder."""
+def _find(path: Path, form: Format, names: Sequence[str]) -> tuple[Path, list[Path | None]]:
+    """The folder that the names are relative to, and every file; None for one that is not there."""
     if form.images:
         bases = [Path(form.images)]
         if not reachable(bases[0]).is_dir():
@@ -253,16 +254,18 @@ def _find(path: Path, form: Format, names: Sequence[str]) -> tuple[Path, list[Pa
     tried = names[:: max(1, len(names) // TRIED)]
     counts = Counter({base: sum(_file(base, name, known) is not None for name in tried) for base in bases})
     base = max(bases, key=lambda one: counts[one])
-    return base, [_file(base, name, known) or base / name for name in names]
+    return base, [_file(base, name, known) for name in names]
 
 
 def _file(base: Path, name: str, known: dict[Path, dict[str, Path]]) -> Path | None:
     """An existing file: as named, without its folders, or with the extension that the table leaves out."""
-    short = re.split(r"[/\\]", name)[-1]
     path = base / name
+    if path.is_file():
+        return path
+    short = re.split(r"[/\\]", name)[-1]
     # Label Studio puts eight digits before the name of an uploaded file.
-    upload = [base / short[9:]] if re.match(r"[0-9a-f]{8}-.", short) else []
-    for candidate in (path, base / name.replace("\\", "/"), base / short, *upload):
+    upload = [short[9:]] if re.match(r"[0-9a-f]{8}-.", short) else []
+    for candidate in (base / other for other in (name.replace("\\", "/"), short, *upload)):
         if candidate.is_file():
             return candidate
     folder = path.parent
