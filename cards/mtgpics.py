@@ -15,9 +15,11 @@ from cards.labels import labels_of, load_rules
 from cards.scryfall.client import RIGHTS, bulk_cards, open_scryfall, well_formed
 from cards.scryfall.selection import pictures_of
 from trainer.data.download import Wanted, check_failed, download_pictures, file_name, is_address
+from trainer.data.fingerprint import MANIFEST, Manifest, folder_fingerprint
 from trainer.data.http import FetchError, Web, fetch_failed
 from trainer.data.staging import check_room
 from trainer.errors import UserError
+from trainer.files import write_whole
 from trainer.paths import home
 
 # What it says of pages that are empty or badly encoded does not concern the user.
@@ -90,6 +92,10 @@ def mtgpics(
             )
         print(", ".join(f"{labels} {count}" for labels, count in sorted(sets.items())))
     check_failed(failed, len(wanted))
+    found, _ = folder_fingerprint(save_dir)
+    if found:  # there are labels
+        write_whole(save_dir / MANIFEST, Manifest(found).written())
+        print(f"fingerprint: {found}")
     print(f"results: {save_dir}")
 
 

@@ -1,5 +1,6 @@
 """`manasight data mtgpics`, against a server on this machine that has pages as the site has, and worse."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from card_server import CardServer, card, picture
 from cards import mtgpics as module
 from cards.mtgpics import links
 from trainer.cli import main
+from trainer.data.fingerprint import MANIFEST
 
 PAGE = "/set?set=318"
 
@@ -149,6 +151,7 @@ def test_scryfall_sorts_by_name(server, tmp_path, capsys):
     asked = server.count("/big/")
     assert run(server, tmp_path / "m21", "--label-with-scryfall") == 0
     assert names(tmp_path / "m21") == [
+        MANIFEST,
         "blue-creature/m21_0_Aether_Adept.jpg",
         "blue-creature/m21_1_Delver_of_Secrets.jpg",
         "green-creature/m21_3_bear.jpg",
@@ -156,7 +159,12 @@ def test_scryfall_sorts_by_name(server, tmp_path, capsys):
         "m21_4_Nobody.jpg",
     ]
     assert server.count("/big/") == asked
-    assert "2 have no label" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2 have no label" in said
+    assert main(["data", "describe", str(tmp_path / "m21"), "--as-json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["fingerprint"] == report["made_as"]
+    assert f"fingerprint: {report['made_as']}\nresults: " in said
     assert run(server, tmp_path / "m21", "--label-with-scryfall") == 0
     assert server.count("/big/") == asked
 
