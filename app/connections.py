@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from http import HTTPStatus
 
 import h11
 from starlette.exceptions import HTTPException
@@ -10,9 +11,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from app.budgets import Parsing
+from app.headers import of_data
 from app.network import Network, client_of, network
 from app.page.sockets import PageSocket
-from app.patches import send_at_once, show_plain_addresses, trust_proxies, use_protocol
+from app.patches import refuse_handshakes_with, send_at_once, show_plain_addresses, trust_proxies, use_protocol
 
 # Seconds for the head of a request, and without a byte of its body.
 HEAD_SECONDS, SILENT_SECONDS = 10.0, 10.0
@@ -127,6 +129,7 @@ def install() -> None:
     """Make uvicorn use all of this; call it before the first connection."""
     connections.limit = connection_limit(network().max_connections, raise_descriptor_limit())
     use_protocol(Connection)
+    refuse_handshakes_with(of_data(network().frame_ancestors))
     show_plain_addresses()
     trust_proxies([str(found) for found in network().trusted_proxies])
 
@@ -200,15 +203,28 @@ class Connection(H11Protocol):
         self.since = None
         PageSocket(self.transport, self.client_key, ended=lambda: connections.remove(self))
 
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP, unless an answer has begun already."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            begun, self.cycle.disconnected = self.cycle.response_started, True
+            self.cycle.message_event.set()
+            if begun:
+                self.transport.close()
+                return
+        self.refuse(400, msg)
+
     def refuse(self, status: int, sentence: str) -> None:
         """Answer without a request, and close."""
         body = f'{{"error": "{sentence}"}}'.encode()
-        reason = {408: "Request Timeout", 429: "Too Many Requests", 503: "Service Unavailable"}[status]
-        head = (
-            f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-            "X-Content-Type-Options: nosniff\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + body)
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"}
+        headers |= of_data(network().frame_ancestors)
+        if status in (429, 503):
+            headers["Retry-After"] = "1"
+        lines = [
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+            *(f"{name}: {text}" for name, text in headers.items()),
+        ]
+        self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
         self.transport.close()
 
     def is_late(self, now: float) -> bool:

@@ -1,4 +1,6 @@
-"""ASGI middleware that puts the security headers on every response."""
+"""The security headers of every response; most get them from an ASGI middleware."""
+
+from functools import cache
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,6 +17,7 @@ ALWAYS = {
 }
 
 
+@cache
 def policies(frame_ancestors: tuple[str, ...] = ()) -> tuple[str, str]:
     """Content security policies of the page's files and of everything else, which is data and runs nothing."""
     ancestors = " ".join(["'self'", *frame_ancestors]) if "*" not in frame_ancestors else "*"
@@ -30,18 +33,23 @@ def policies(frame_ancestors: tuple[str, ...] = ()) -> tuple[str, str]:
     return f"{page}frame-ancestors {ancestors}", f"default-src 'none'; frame-ancestors {ancestors}"
 
 
+def of_data(frame_ancestors: tuple[str, ...] = ()) -> dict[str, str]:
+    """The headers of everything that is not one of the page's files."""
+    always = ALWAYS if frame_ancestors else {**ALWAYS, "X-Frame-Options": "SAMEORIGIN"}
+    return {**always, "Content-Security-Policy": policies(frame_ancestors)[1]}
+
+
 class SecurityHeaders:
     """Adds what a response does not say itself."""
 
     def __init__(self, app: ASGIApp, frame_ancestors: tuple[str, ...] = ()) -> None:
         """`app` makes the responses; pages of `frame_ancestors` may show them in a frame."""
         self.app = app
-        always = ALWAYS if frame_ancestors else {**ALWAYS, "X-Frame-Options": "SAMEORIGIN"}
-        page, data = policies(frame_ancestors)
-        self.page = _raw({**always, "Content-Security-Policy": page})
-        self.data = _raw({**always, "Content-Security-Policy": data})
-        self.media = _raw({**always, "Content-Security-Policy": data, "Cache-Control": "private"})  # of one visitor
-        self.api = _raw({**always, "Content-Security-Policy": data, "Cache-Control": "no-store"})
+        data = of_data(frame_ancestors)
+        self.page = _raw({**data, "Content-Security-Policy": policies(frame_ancestors)[0]})
+        self.data = _raw(data)
+        self.media = _raw({**data, "Cache-Control": "private"})  # of one visitor
+        self.api = _raw({**data, "Cache-Control": "no-store"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and its response back with the headers."""

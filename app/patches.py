@@ -26,9 +26,19 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http import auto, h11_impl
 from uvicorn.protocols.websockets import websockets_sansio_impl
+from websockets.http11 import Response
+from websockets.server import ServerProtocol
+from websockets.typing import StatusLike
 
 # Look the patched places up again before changing one of these. Pillow's are in contract/metadata.py.
-READ_IN = {"pillow": "13.0.0", "streamlit": "1.67.0", "uvicorn": "0.54.0", "h11": "0.16.0", "starlette": "1.10.0"}
+READ_IN = {
+    "pillow": "13.0.0",
+    "streamlit": "1.67.0",
+    "uvicorn": "0.54.0",
+    "h11": "0.16.0",
+    "starlette": "1.10.0",
+    "websockets": "17.4",
+}
 
 # Bytes that the kernel holds of a connection beside those that are on their way.
 UNSENT_BYTES = 128 * 1024
@@ -57,6 +67,18 @@ def use_protocol(protocol: type[h11_impl.H11Protocol]) -> None:
         return object.__new__(protocol) if issubclass(protocol, cls) else protocol(*args, **options)
 
     setattr(auto.AutoHTTPProtocol, "__new__", staticmethod(new))  # noqa: B010
+
+
+def refuse_handshakes_with(headers: dict[str, str]) -> None:
+    """Send these headers with each refusal of a WebSocket, whoever refuses it."""
+
+    class Server(ServerProtocol):
+        def reject(self, status: StatusLike, text: str) -> Response:
+            response = super().reject(status, text)
+            response.headers.update(headers)
+            return response
+
+    setattr(websockets_sansio_impl, "ServerProtocol", Server)  # noqa: B010
 
 
 def trust_proxies(networks: list[str]) -> None:

@@ -22,8 +22,10 @@ from app.api.metrics import counters, metrics_text
 from app.api.openapi import document
 from app.api.shares import Shares, Turns, client_of_request
 from app.decoding import HEAT_MAP_EDGE, WORKERS, batch_of, decoders, pixels
+from app.headers import of_data
 from app.images import ImageError, overlay
 from app.limits import MB, REQUESTS_BYTES
+from app.network import network
 from app.routes import ROUTES
 from app.serving.batching import PredictionError
 from app.serving.model import ModelError, Prediction
@@ -319,7 +321,7 @@ def _as_json(served: Served, prediction: Prediction) -> dict[str, Any]:
 
 async def server_error(_request: Request, _error: Exception) -> JSONResponse:
     """The answer where an endpoint, ours or Streamlit's, raised what nobody expected; the log has the rest."""
-    headers = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'"}
+    headers = of_data(network().frame_ancestors)
     return JSONResponse({"error": "The request failed; the app's log says why."}, 500, headers)
 
 

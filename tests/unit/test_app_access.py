@@ -16,6 +16,10 @@ from app.routes import ROUTES, Who, find, table
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOP = "https://shop.example"
+HANDSHAKE = (
+    b"GET /_stcore/stream HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
 # Those that have one address.
 PLAIN = [route for route in ROUTES if "GET" in route.methods and "{" not in route.path]
 
@@ -183,12 +187,7 @@ def test_a_foreign_host_is_told_the_setting(app: str, path: str) -> None:
 
 
 def test_a_foreign_host_opens_no_websocket(app: str) -> None:
-    head = (
-        b"GET /_stcore/stream HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-    )
-
-    assert raw(app, head % b"evil.example").startswith(b"HTTP/1.1 403")
+    assert raw(app, HANDSHAKE % b"evil.example").startswith(b"HTTP/1.1 403")
 
 
 def test_a_listed_host_is_answered(opened: tuple[str, str]) -> None:
@@ -270,6 +269,25 @@ def test_every_answer_has_the_security_headers(app: str, method: str, path: str,
     assert path == "/" or "default-src 'none'" in found["Content-Security-Policy"]
 
 
+REFUSED = {
+    "a line that is not HTTP": b"GET /ready\r\n\r\n",
+    "two hosts": b"GET /ready HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    "a chunk of no size": b"POST /api/predict HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "a page of another origin": HANDSHAKE % b"localhost\r\nOrigin: http://evil.example",
+    "a foreign host": HANDSHAKE % b"evil.example",
+    "no key": HANDSHAKE.replace(b"AAAA", b"") % b"localhost",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_every_refusal_below_the_application_has_them_too(app: str, name: str) -> None:
+    head = raw(app, REFUSED[name]).partition(b"\r\n\r\n")[0].decode().lower()
+
+    assert re.match("http/1.1 40[03]", head)
+    for name in ("content-security-policy: default-src 'none'", "x-content-type-options: nosniff", "referrer-policy"):
+        assert head.count(name) == 1
+
+
 def test_named_pages_may_show_it_in_a_frame(opened: tuple[str, str]) -> None:
     found = requests.get(f"{opened[0]}/", timeout=10).headers
 
@@ -335,9 +353,13 @@ def test_an_odd_request_is_answered_below_500(app: str, request_: bytes) -> None
 
 
 def test_pipelined_requests_are_answered_in_turn(app: str) -> None:
-    one = b"GET /ready HTTP/1.1\r\nHost: localhost\r\n%s\r\n"
+    one = b"GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    post = b"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 40000\r\n\r\n" + bytes(40_000)
+    last = b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
-    assert raw(app, one % b"" * 5 + one % b"Connection: close\r\n").count(b"HTTP/1.1 200") == 6
+    statuses = re.findall(rb"HTTP/1.1 (\d+)", raw(app, one * 100 + post + last))
+
+    assert statuses == [b"200"] * 100 + [b"422", b"404"]
 
 
 def test_a_connection_is_used_again_after_an_error(app: str) -> None:
