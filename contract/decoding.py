@@ -196,8 +196,12 @@ class Decoders:
         return ""
 
     def _queue(self, job: _Job) -> None:
-        job.lanes = self._lanes[-1:] if job.owner.demoted else list(self._lanes)
+        job.lanes = self._lanes[-1:] if self._is_large(job.owner) else list(self._lanes)
         job.lanes[0].queue.put(job)
+
+    def _is_large(self, owner: Batch) -> bool:
+        """Whether an owner's images go to the last lane: slow ones do, and all while one is there, for its memory."""
+        return owner.demoted or self._lanes[-1].queue.serves(owner)
 
     def _work(self, running: _Running) -> None:
         """One thread: keeps one process and gives it job after job."""
@@ -227,7 +231,7 @@ class Decoders:
 
     def _answer(self, running: _Running, worker: Worker, job: _Job) -> Worker | None:
         """Have one image decoded; the worker, if it can be used again."""
-        if job.owner.demoted and running is not self._lanes[-1]:
+        if running is not self._lanes[-1] and self._is_large(job.owner):
             self._queue(job)
             return worker
         seconds = job.owner.reserve(job, running.lane.limits.seconds)

@@ -93,6 +93,11 @@ class FairQueue(Generic[Item]):
                 self._changed.wait(left)
         return None
 
+    def serves(self, owner: Hashable) -> bool:
+        """Whether an item of an owner waits or is under way."""
+        with self._changed:
+            return owner in self._waiting or self._out[owner] > 0
+
     def done(self, owner: Hashable) -> None:
         """Say that an item is no longer under way."""
         with self._changed:

@@ -147,6 +147,22 @@ def test_images_wait_for_time_that_the_one_before_them_does_not_use_up(decoders:
     assert [answer.result(60).size for answer in others] == [(300, 200)] * 6
 
 
+def test_nothing_else_of_a_request_is_decoded_beside_its_large_image(decoders: Decoders) -> None:
+    """The memory of both lanes together would be more than one request may take."""
+    large, small = [encoded(Image.effect_noise((side, side), 90), "PNG") for side in (3500, 1000)]
+    batch = Batch()
+    first, last = [running.queue for running in decoders._lanes]
+    both: list[bool] = []
+
+    answers = [decoders.submit(data, SIZE, batch) for data in (large, *[small] * 20)]
+    while not all(answer.done() for answer in answers):
+        both.append(first._out[batch] > 0 and last._out[batch] > 0)
+        time.sleep(0.001)
+
+    assert [answer.result().size[0] for answer in answers] == [3500] + [1000] * 20
+    assert sum(both) < len(both) / 10  # each is looked at before it goes to the last lane
+
+
 def test_short_images_cost_a_budget_what_they_take() -> None:
     """Some milliseconds each, less than the kernel's tick: they add up as well."""
     data = encoded(Image.effect_noise((800, 600), 60).convert("RGB"), "JPEG")
