@@ -34,7 +34,7 @@ combine() {
     for name in "$@"; do
       for entry in $(annotation "$name" secrets); do
         keys=${entry#*=}
-        printf '{name: %s, literals: [%s=made-up]}, ' "${entry%%=*}" "${keys//,/=made-up, }"
+        printf '{name: %s, literals: [%s=made-up-for-tests]}, ' "${entry%%=*}" "${keys//,/=made-up-for-tests, }"
       done
     done
     printf ']}\n'
@@ -47,7 +47,7 @@ while read -r file; do
   overlays+=("$(dirname "$file")")
   for secret in $(sed -n 's/.*files: \[[a-z_]*=\(.*\)\]/\1/p' "$file"); do
     mkdir -p "$(dirname "$(dirname "$file")/$secret")"
-    printf made-up >"$(dirname "$file")/$secret" # with a newline it would be another password in a variable than in a file
+    printf made-up-for-tests >"$(dirname "$file")/$secret" # with a newline it would be another password in a variable than in a file
   done
 done < <(find "$tree/overlays" -name kustomization.yaml -o -name kustomization.yml -o -name Kustomization | sort)
 

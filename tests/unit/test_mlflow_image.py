@@ -57,6 +57,16 @@ def test_a_mistake_is_one_sentence_and_a_status_that_says_whether_to_try_again(a
     assert len(said.splitlines()) == 1
 
 
+def test_a_password_that_mlflow_refuses_is_one_sentence(tmp_path):
+    (tmp_path / "password").write_text("made-up")
+    settings = {"MANASIGHT_AUTH": "basic", "MANASIGHT_AUTH_PASSWORD_FILE": str(tmp_path / "password")}
+    process = start("server", **STORE, MANASIGHT_DATABASE=f"sqlite:///{tmp_path}/mlflow.db", **settings)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert said.endswith("the password in MANASIGHT_AUTH_PASSWORD_FILE must have at least 12 characters\n")
+    assert len(said.splitlines()) == 1
+
+
 def test_bucket_waits_for_a_store_that_starts_late(tmp_path):
     (port,) = free_ports(1)
     keys = KEYS | {"MLFLOW_S3_ENDPOINT_URL": f"http://127.0.0.1:{port}", "MANASIGHT_BUCKET": "artifacts"}

@@ -12,6 +12,8 @@ from manasight_mlflow.settings import SettingError, bucket_name, database_addres
 # bracket begins a set of characters, so that of ::1 is written as a set of itself.
 HOSTS = "mlflow,mlflow:5000,mlflow:*,localhost,localhost:*,127.0.0.1,127.0.0.1:*,[::1],[[]::1]:*"
 PORT = 5000
+# Characters of a password; MLflow would end in a traceback.
+SHORTEST = 12
 
 
 def mlflow(*arguments: str) -> None:
@@ -23,13 +25,16 @@ def basic_auth() -> list[str]:
     """The arguments for MLflow's basic authentication, if MANASIGHT_AUTH asks for it.
 
     Raises:
-        SettingError: if it asks for another kind.
+        SettingError: if it asks for another kind, or the admin's password is one that MLflow refuses.
     """
     wanted = os.environ.get("MANASIGHT_AUTH", "")
     if not wanted:
         return []
     if wanted != "basic":
         raise SettingError(f"MANASIGHT_AUTH must be empty or 'basic', not '{wanted}'")
+    password = secret("MANASIGHT_AUTH_PASSWORD_FILE")
+    if len(password) < SHORTEST:
+        raise SettingError(f"the password in MANASIGHT_AUTH_PASSWORD_FILE must have at least {SHORTEST} characters")
     config = Path("/tmp/basic_auth.ini")  # noqa: S108  # the only place that can be written
     # Users live beside the runs. A percent sign is this format's own.
     config.touch(mode=0o600)
@@ -40,9 +45,9 @@ def basic_auth() -> list[str]:
         encoding="utf-8",
     )
     os.environ["MLFLOW_AUTH_CONFIG_PATH"] = str(config)
-    os.environ["MLFLOW_AUTH_ADMIN_PASSWORD"] = secret("MANASIGHT_AUTH_PASSWORD_FILE")
+    os.environ["MLFLOW_AUTH_ADMIN_PASSWORD"] = password
     os.environ["MLFLOW_FLASK_SERVER_SECRET_KEY"] = secret("MANASIGHT_AUTH_KEY_FILE")
-    set_admin_password(os.environ["MLFLOW_AUTH_ADMIN_PASSWORD"])
+    set_admin_password(password)
     return ["--app-name", "basic-auth"]
 
 
