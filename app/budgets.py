@@ -36,6 +36,10 @@ class Budget:
         self._left -= amount
         return True
 
+    def charge(self, amount: float) -> None:
+        """Use what was taken already; less than nothing may be left."""
+        self._left = self.left - amount
+
 
 class Budgets:
     """A budget for each client. Those that are full again are forgotten."""

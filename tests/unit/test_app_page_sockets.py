@@ -17,7 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from app.budgets import Budget, Budgets
 from app.page.messages import MAX_KEPT, Kept, parsed_size
-from app.page.turns import Turns
+from app.page.turns import SECONDS_AT_ONCE, Turns
 
 pytestmark = pytest.mark.slow
 MB = 1024**2
@@ -144,6 +144,16 @@ def test_a_client_draws_one_page_at_a_time_and_lets_others_go_first_while_it_wai
     with turns.others_go_first():  # nothing in a thread that has no turn
         draw("a", "next")
     assert drawn[-1] == "next"
+
+
+def test_a_client_whose_pages_took_much_cpu_time_waits_and_others_do_not() -> None:
+    turns, started = Turns(), time.monotonic()
+    turns._budgets.of("a").charge(SECONDS_AT_ONCE + 0.3)
+
+    with turns.turn("b"):
+        assert time.monotonic() - started < 0.4
+    with turns.turn("a"):
+        assert time.monotonic() - started > 0.4
 
 
 def test_messages_of_many_fields_are_not_kept(app: tuple[str, psutil.Process]) -> None:
