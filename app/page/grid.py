@@ -16,7 +16,8 @@ MANY = 40
 def correct(result: Result, widget: str, predicted: list[str]) -> None:
     """Take over what a person chose; the model's own labels are no correction."""
     chosen = st.session_state[widget]
-    result.corrected = None if set(chosen) == set(predicted) else list(chosen)
+    kept = set(chosen) == set(predicted) and not result.reviewed
+    result.corrected = None if kept else list(chosen)
 
 
 def edit_labels(key: str, result: Result, model: Model, shift: float) -> None:
@@ -25,7 +26,7 @@ def edit_labels(key: str, result: Result, model: Model, shift: float) -> None:
     st.session_state[widget] = result.labels(model, shift)
     predicted = model.labels(result.prediction.probabilities, shift) if result.prediction else []
     st.multiselect(
-        f"Labels of {markdown(result.name)}" + (" (corrected)" if result.corrected is not None else ""),
+        f"Labels of {markdown(result.name)}" + " (corrected)" * result.changed(model, shift),
         model.classes,
         key=widget,
         on_change=correct,

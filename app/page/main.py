@@ -8,9 +8,11 @@ import streamlit as st
 from app.archives import Readable, separator_for
 from app.decoding import batch_of
 from app.page.grid import edit_labels, show_closely, show_grid
-from app.page.results import Result, predict, to_csv
+from app.page.results import Result, predict
+from app.page.review import show_review
 from app.page.sidebar import show_limits, show_model
 from app.page.sources import Given, gather, show_samples
+from app.page.table import restore, to_csv, waiting
 from app.page.turns import turns
 from app.page.uploads import visit
 from app.serving.batching import PredictionError
@@ -63,6 +65,10 @@ def answer(shared: Serving, served: Served, given: list[Given], others: list[Giv
             bar.progress(done / len(pending), text=f"{done} of {len(pending)} images")
     if bar:
         bar.empty()
+    for file in held.files.values():
+        restore(file.rows, results.values(), served.model)
+    if more := sum(waiting(file.rows) for file in held.files.values()):
+        st.info(f"The table has corrections of {more} more images; add these images, too.")
     return results
 
 
@@ -90,7 +96,8 @@ def show_downloads(results: dict[str, Result], served: Served, shift: float) -> 
         st.html(f'<a class="ms-button" href="download/{held.token}" download>Images in label folders (zip)</a>')
     st.caption(
         "Correct wrong labels first. To train, unpack the zip, then `manasight data split`, `manasight fit`. Or give "
-        "`manasight data split` the table, and `--images` with the folder of your images. In the zip, labels are "
+        "`manasight data split` the table, and `--images` with the folder of your images. To continue later, add the "
+        "table here, together with the images. In the zip, labels are "
         f"joined by “{markdown(separator)}”; images without labels are in `{NO_LABEL}`."
     )
 
@@ -130,9 +137,21 @@ def main() -> None:
         edit_labels(key, result, served.model, shift)
         show_downloads(results, served, shift)
     else:
-        if good:
+        # A button, not a switch: Streamlit ignores keys while a field has the focus.
+        reviewing = bool(good) and st.session_state.get("reviewing", False)
+        if good and not reviewing:
             show_downloads(results, served, shift)
-        show_grid(results, served.model, shift)
+        if good:
+            st.button(
+                "All images" if reviewing else "Review",
+                on_click=lambda: st.session_state.update(reviewing=not reviewing),
+                help="One image after the other, the least certain first. Keys: 1 to 9 and 0, Enter, left and right.",
+            )
+        if reviewing:
+            show_review(good, served.model, shift)
+            show_downloads(results, served, shift)
+        else:
+            show_grid(results, served.model, shift)
 
 
 main()

@@ -43,7 +43,7 @@ def bars(model: Model, prediction: Prediction, shift: float) -> str:
 
 def named_chips(result: Result, model: Model, shift: float) -> str:
     """An image's name and its labels as HTML."""
-    name = markup(result.name) + (" (corrected)" if result.corrected is not None else "")
+    name = markup(result.name) + " (corrected)" * result.changed(model, shift)
     listed = chips(result.labels(model, shift))
     spoken = name.replace("&lt;", "‹").replace("&gt;", "›")  # Streamlit drops an attribute that has a tag in it
     return f'<div role="group" aria-label="Labels of {spoken}"><p class="ms-name">{name}</p>{listed}</div>'

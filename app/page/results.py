@@ -1,6 +1,5 @@
-"""What the page knows of one image, and the table that people download of many."""
+"""What the page knows of one image."""
 
-import csv
 import io
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from app.images import ImageError, overlay
 from app.limits import VISIT_BYTES
 from app.serving.model import Model, Prediction
 from app.serving.serving import Served, Serving
-from app.text import csv_cell, one_line
+from app.text import one_line
 from contract.decoding import Batch, Decoded, Wanted
 
 # Longest side of an image on the page, in pixels: sharp in its column, small enough to keep hundreds.
@@ -37,6 +36,7 @@ class Result:
         size: width and height of the image in pixels.
         prediction: of the model whose digest is `predicted_by`.
         corrected: the labels that the person chose, None for the model's.
+        reviewed: whether the person accepted the labels in a review.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Result:
     prediction: Prediction | None = None
     predicted_by: str = ""
     corrected: list[str] | None = None
+    reviewed: bool = False
 
     @property
     def held(self) -> int:
@@ -84,6 +85,12 @@ class Result:
         if self.corrected is not None:
             return [label for label in model.classes if label in self.corrected]
         return model.labels(self.prediction.probabilities, shift)
+
+    def changed(self, model: Model, shift: float) -> bool:
+        """Whether the person chose other labels than the model."""
+        if self.prediction is None or self.corrected is None:
+            return False
+        return self.labels(model, shift) != model.labels(self.prediction.probabilities, shift)
 
     def heat_map(self, model: Model, label: str) -> Image.Image:
         """The shown image with a label's heat map over it; full color is the strongest place of any label.
@@ -161,29 +168,3 @@ def _decode(results: Sequence[Result], wanted: Wanted, batch: Batch) -> Iterator
             yield from next_one()
     while waiting:
         yield from next_one()
-
-
-def to_csv(served: Served, results: Sequence[Result], shift: float) -> bytes:
-    """One row per image: file, labels, whether they were corrected, each class's probability, the model, a problem.
-
-    UTF-8 with the mark that spreadsheet programs look for.
-    """
-    buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    classes = served.model.classes
-    writer.writerow(["file", "labels", "corrected", *map(csv_cell, classes), "model", "problem"])
-    for result in results:
-        values = [""] * len(classes)
-        if result.prediction is not None:
-            values = [f"{value:.6f}" for value in result.prediction.probabilities]
-        labels = ";".join(result.labels(served.model, shift))
-        corrected = "yes" if result.corrected is not None else "no"
-        writer.writerow(
-            [
-                *map(csv_cell, (result.name, labels, corrected)),
-                *values,
-                csv_cell(served.title),
-                csv_cell(result.problem),
-            ]
-        )
-    return buffer.getvalue().encode("utf-8-sig")

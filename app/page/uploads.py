@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
 import streamlit as st
@@ -15,7 +15,9 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 from app.archives import Member, Readable
 from app.limits import VISIT_BYTES, VISITS_BYTES
 from app.page.results import FULL, OVERHEAD, Result, open_file
+from app.page.table import Rows, read_table
 from app.patches import release_upload, share_uploads, waiting_uploads
+from contract.formats import is_image
 
 # Seconds that an upload waits for others to be stored before it is refused.
 PATIENCE_SECONDS = 60.0
@@ -33,15 +35,19 @@ def take(file: UploadedFile) -> bytes:
 
 @dataclass
 class Opened:
-    """One file that was given: what was found in it, and the bytes of the zip that this is still read from."""
+    """One file that was given: what was found in it, and the bytes of the zip that this is still read from.
+
+    Of a table these are rows about images that are not here yet.
+    """
 
     results: list[Result]
     zipped: int = 0
+    rows: Rows = field(default_factory=dict)
 
     @property
     def held(self) -> int:
         """Bytes kept of it."""
-        kept = self.zipped if any(isinstance(result.data, Member) for result in self.results) else 0
+        kept = self.zipped if self.rows or any(isinstance(result.data, Member) for result in self.results) else 0
         return kept + sum(result.held for result in self.results)
 
 
@@ -78,6 +84,12 @@ class Visit:
         # An upload was counted when it arrived; a photo or sample was not.
         if self.held() + len(data) > VISIT_BYTES or all_held() + len(data) > VISITS_BYTES:
             self.files[key] = Opened([Result(name, b"", problem=FULL)])
+        elif name.casefold().endswith(".csv") and not is_image(data[:64]):
+            try:
+                rows = read_table(data)
+                self.files[key] = Opened([], 4 * len(data) + OVERHEAD * len(rows), rows)
+            except ValueError as error:
+                self.files[key] = Opened([Result(name, b"", problem=str(error))])
         else:
             self.files[key] = Opened(open_file(name, data), len(data))
 

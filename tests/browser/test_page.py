@@ -354,6 +354,49 @@ def test_corrected_labels_are_downloaded_as_folders_and_as_a_table(page: Page, a
     assert [(row["labels"], row["corrected"]) for row in rows] == [("red;green", "yes"), ("blue", "no")]
 
 
+def shown_in_review(page: Page, name: str, labels: str) -> None:
+    """Wait for an image in the review, and for the buttons below it, whose keys are of no use before."""
+    expect(page.get_by_alt_text(f"{name}: {labels}", exact=True)).to_be_visible()
+    expect(page.get_by_role("button", name="✓")).to_have_count(len(labels.split(", ")))
+
+
+def test_a_review_goes_by_keys_and_survives_a_reload(page: Page, address: str) -> None:
+    given = [picture("red"), picture("blue"), picture("#828282")]
+    gray = "#828282.png"
+    page.goto(address)
+    upload(page, *given)
+    page.get_by_role("button", name="Review", exact=True).click()
+    shown_in_review(page, gray, "red, green, blue")  # just above each threshold
+
+    page.keyboard.press("3")
+    shown_in_review(page, gray, "red, green")
+    page.get_by_role("button", name="✓ green").click()
+    shown_in_review(page, gray, "red")
+    page.keyboard.press("Enter")  # accepts, wherever the last click was
+    shown_in_review(page, "red.png", "red")
+    expect(page.get_by_text("1 of 3 images reviewed")).to_be_visible()
+    page.keyboard.press("ArrowRight")
+    shown_in_review(page, "blue.png", "blue")
+    page.keyboard.press("ArrowRight")
+    shown_in_review(page, gray, "red")
+    page.keyboard.press("ArrowLeft")
+    shown_in_review(page, "blue.png", "blue")
+    page.keyboard.press("Enter")
+    shown_in_review(page, "red.png", "red")
+    with page.expect_download() as table:
+        page.get_by_role("button", name="Table (CSV)").click()
+
+    page.reload()
+    upload(page, file("manasight.csv", Path(table.value.path()).read_bytes()))
+    expect(page.get_by_text("corrections of 2 more images")).to_be_visible()
+    upload(page, *given)
+    expect(cell(page, f"{gray} (corrected)").get_by_role("listitem")).to_have_text(["red"])
+    expect(cell(page, "blue.png").get_by_role("listitem")).to_have_text(["blue"])
+    page.get_by_role("button", name="Review", exact=True).click()
+    expect(page.get_by_text("2 of 3 images reviewed")).to_be_visible()
+    shown_in_review(page, "red.png", "red")  # the one that is left
+
+
 def test_corrected_pictures_train_a_model(page: Page, address: str, tmp_path: Path) -> None:
     """From the download to a trained model with nothing but the commands that the page names."""
     noise = np.random.default_rng(0).integers(0, 40, (24, 96, 64, 3), dtype=np.uint8)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.page.results import Result, open_file, predict, to_csv
+from app.page.results import Result, open_file, predict
+from app.page.table import MAX_BYTES, read_table, restore, to_csv, waiting
 from app.serving.model import Model
 from app.serving.serving import Served, Serving, Settings
 from trainer.data.samples import read_samples
@@ -83,6 +84,41 @@ def test_the_trainer_reads_the_table(served: Served, serving: Serving, picture: 
         "c.png": (),
     }
     assert "'manasight.csv': rows left out because they name a problem: 1" in found.hints
+
+
+@pytest.mark.parametrize("saved", ["as it is", "Excel", "UTF-16"])
+def test_a_table_brings_back_what_was_decided(served: Served, picture: Callable, saved: str) -> None:
+    def given() -> list[Result]:
+        colors = {"=x": "red", "b": "blue", "none": "blue", "same": "red", "same ": "red", "z": "red"}
+        return [picture(name.strip(), color) for name, color in colors.items()]
+
+    before = given()
+    before[0].corrected, before[2].corrected = ["green", "blue"], []
+    before[4].corrected, before[4].reviewed = ["red"], True  # accepted as it was
+    data = to_csv(served, before, 0.0)
+    if saved == "Excel":
+        data = data.replace(b",", b";").replace(b"green;blue", b'"green;blue"')
+    if saved == "UTF-16":
+        data = data.decode("utf-8-sig").encode("utf-16")
+    after = given()
+
+    found = read_table(data)
+    assert waiting(found) == 3
+    restore(found, after[:3], served.model)
+
+    assert [result.corrected for result in after[:3]] == [["green", "blue"], None, []]
+    restore(found, after, served.model)
+    assert (after[4].corrected, after[4].reviewed, after[4].changed(served.model, 0.0)) == (["red"], True, False)
+    assert [(after[place].corrected, after[place].reviewed) for place in (3, 5)] == [(None, False)] * 2
+    assert waiting(found) == 0
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"name,labels\nx,y\n", b"\xff\xff\xff", b"file,labels\n" + b"x" * 200_000, bytes(MAX_BYTES + 1)]
+)
+def test_another_table_is_one_sentence(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"no columns “file” and “labels”|A table may have 4 MB"):
+        read_table(data)
 
 
 def test_a_name_is_never_a_formula(served: Served, picture: Callable) -> None:
