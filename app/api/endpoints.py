@@ -4,44 +4,29 @@ import asyncio
 import io
 import logging
 import sys
-import time
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from typing import Any
 
 from PIL import Image
-from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartParser
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from app.api.forms import FormError, TooManyPartsError, boundary_of, read_files
-from app.api.metrics import counters, metrics_text
+from app.api.metrics import metrics_text
 from app.api.openapi import document
-from app.api.shares import Shares, Turns, client_of_request
-from app.decoding import HEAT_MAP_EDGE, WORKERS, batch_of, decoders, pixels
+from app.api.predictions import predict_one, together
+from app.api.requests import MAX_BODY, MAX_IMAGES, RequestError, answered, read_body
+from app.api.shares import Turns, client_of_request
+from app.decoding import HEAT_MAP_EDGE, WORKERS, batch_of, decoders
 from app.headers import of_data
 from app.images import ImageError, overlay
-from app.limits import MB, REQUESTS_BYTES
 from app.network import network
 from app.routes import ROUTES
-from app.serving.batching import PredictionError
 from app.serving.model import ModelError, Prediction
 from app.serving.serving import Served, serving
-from contract.decoding import Batch, Decoded, DecodingError, Wanted
 
-# One request: enough for a folder of scans, little enough that many at once fit in memory.
-MAX_BODY = min(64 * MB, REQUESTS_BYTES)
-MAX_IMAGES = 32
-# Requests at once; further ones get 429 and Retry-After instead of piling up in memory.
-MAX_REQUESTS = 64
-MAX_SECONDS = 60.0
-# Bytes of all requests that are under way: each is held two or three times over until it is answered.
-MAX_HELD = REQUESTS_BYTES
-# Of one client: enough for its largest request, not enough to keep all others out.
-MAX_HELD_BY_CLIENT = max(MAX_BODY, MAX_HELD * 3 // 4)
 # Types of a body that is one image: unnamed, or named by curl's --data-binary, by S3, or as nothing in particular.
 RAW_TYPES = ("", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded")
 MAX_SHOWN = 100  # characters of a client's own words in an answer
@@ -50,21 +35,10 @@ MAX_SHOWN = 100  # characters of a client's own words in an answer
 MultiPartParser.spool_max_size = sys.maxsize
 
 
-class RequestError(Exception):
-    """A request that is answered with an HTTP status and one sentence."""
-
-    def __init__(self, status: int, sentence: str) -> None:
-        """An answer to be: its HTTP status and what it says."""
-        super().__init__(sentence)
-        self.status = status
-
-
 # Heat maps are drawn here; they are small, and made of pixels, not of what was sent.
 drawing = ThreadPoolExecutor(WORKERS, thread_name_prefix="manasight-draw")
-shares = Shares()
 # Heat maps at once: each holds the pixels of an image, up to 13 MB, from its decoding until it is drawn.
 heat_maps = Turns(2 * WORKERS)
-log = logging.getLogger("manasight")
 logging.getLogger("python_multipart").setLevel(logging.ERROR)  # the answer says it; the log need not
 
 
@@ -105,69 +79,7 @@ async def model(_request: Request) -> JSONResponse:
 
 async def predict(request: Request) -> Response:
     """Labels and probabilities of the images in the request, or with `?heatmap=label` the heat map of one as PNG."""
-    started = time.perf_counter()
-    counters.active += 1
-    client = client_of_request(request)
-    request.state.held, working = 0, False
-    try:
-        _require_room(client)  # before the body is sent
-        served = serving().current()
-        async with _seconds_for_body():
-            images = await _read_images(request)
-        _require_room(client)
-        # Only now: requests that drip in must not take the places of those that are there.
-        working = True
-        counters.working += 1
-        shares.begin(client)
-        async with asyncio.timeout(MAX_SECONDS):
-            try:
-                response = await _answer(served, images, request)
-            except PredictionError:
-                if serving().current() is served:
-                    raise
-                response = await _answer(serving().current(), images, request)  # the model was withdrawn meanwhile
-    except RequestError as error:
-        headers = {"Retry-After": "1"} if error.status == 429 else None
-        response = JSONResponse({"error": str(error)}, error.status, headers)
-    except (ModelError, DecodingError) as error:
-        response = JSONResponse({"error": str(error)}, 503)
-    except TimeoutError:
-        response = JSONResponse({"error": f"There was no answer within {MAX_SECONDS:.0f} seconds."}, 503)
-    except HTTPException as error:
-        response = JSONResponse({"error": error.detail}, error.status_code)
-    except ClientDisconnect:
-        response = JSONResponse({"error": "The client went away."}, 400)
-    except Exception:
-        # Raised further it would be answered, but not counted.
-        log.exception("a prediction failed")
-        response = JSONResponse({"error": "The prediction failed; the app's log says why."}, 500)
-    finally:
-        counters.active -= 1
-        counters.held -= request.state.held
-        shares.hold(client, -request.state.held)
-        if working:
-            counters.working -= 1
-            shares.end(client)
-    counters.record(response.status_code, time.perf_counter() - started)
-    return response
-
-
-def _require_room(client: str) -> None:
-    """Raise RequestError if as many requests are in work as may be, of this client or of all."""
-    if counters.working >= MAX_REQUESTS:
-        raise RequestError(429, f"{MAX_REQUESTS} requests are being answered already; try again in a second.")
-    if shares.is_used_up(client):
-        raise RequestError(429, "Too many requests of yours are being answered already; try again in a second.")
-
-
-@asynccontextmanager
-async def _seconds_for_body() -> AsyncIterator[None]:
-    """A limit on how long a body may take; app/connections.py has one on its rate."""
-    try:
-        async with asyncio.timeout(MAX_SECONDS):
-            yield
-    except TimeoutError:
-        raise RequestError(408, f"The request did not arrive within {MAX_SECONDS:.0f} seconds.") from None
+    return await answered(request, _read_images, lambda served, images: _answer(served, images, request))
 
 
 async def metrics(_request: Request) -> Response:
@@ -200,7 +112,7 @@ async def _read_images(request: Request) -> list[tuple[str, bytes]]:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise RequestError(415, f"Send the body as it is, without Content-Encoding: {encoding[:MAX_SHOWN]}.")
-    body = await _read_body(request)
+    body = await read_body(request)
     if kind != "multipart/form-data":
         return [("", body)]
     try:
@@ -214,24 +126,6 @@ async def _read_images(request: Request) -> list[tuple[str, bytes]]:
     return [(file.name, file.data) for file in files]
 
 
-async def _read_body(request: Request) -> bytes:
-    """The body, given up as soon as it is larger than allowed, whatever its header says."""
-    body = bytearray()
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared[:20]) > MAX_BODY:
-        raise RequestError(413, f"At most {MAX_BODY // 1024**2} MB are read in one request.")
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY:
-            raise RequestError(413, f"At most {MAX_BODY // 1024**2} MB are read in one request.")
-        counters.held += len(piece)
-        request.state.held += len(piece)
-        own = shares.hold(client_of_request(request), len(piece))
-        if counters.held > MAX_HELD or own > MAX_HELD_BY_CLIENT:
-            raise RequestError(429, "Requests of many megabytes are being answered already; try again in a second.")
-    return bytes(body)
-
-
 async def _answer(served: Served, images: list[tuple[str, bytes]], request: Request) -> Response:
     """The answer of a model to a request."""
     if "heatmap" in request.query_params:
@@ -240,45 +134,18 @@ async def _answer(served: Served, images: list[tuple[str, bytes]], request: Requ
     return await _predict(served, images)
 
 
-async def _predict_one(served: Served, data: bytes, batch: Batch, rgb: int = 0) -> tuple[Decoded, Prediction]:
-    """Decode in a worker process, then wait for the shared model; raises ImageError for what cannot be read.
-
-    Args:
-        served: the model.
-        data: the file.
-        batch: what it belongs to.
-        rgb: longest edge of the pixels that are wanted beside the prediction; 0 for none.
-    """
-    size, letterbox = served.model.input_size, served.model.letterbox
-    try:
-        decoded = await asyncio.wrap_future(
-            decoders.submit(data, Wanted(size=size, letterbox=letterbox, rgb=rgb), batch)
-        )
-    except ImageError:
-        counters.images["refused"] += 1
-        raise
-    prediction = await asyncio.wrap_future(serving().submit(served, pixels(decoded, size)))
-    counters.images["predicted"] += 1
-    return decoded, prediction
-
-
 async def _predict(served: Served, images: list[tuple[str, bytes]]) -> Response:
     """A JSON answer with one entry per image; 422 if none of them could be read."""
     batch = batch_of(sum(len(data) for _, data in images), len(images))
 
     async def answer(name: str, data: bytes) -> dict[str, Any]:
         try:
-            _, prediction = await _predict_one(served, data, batch)
+            _, prediction = await predict_one(served, data, batch)
         except ImageError as error:
             return {"name": name, "error": str(error)}
         return {"name": name, **_as_json(served, prediction)}
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(answer(*image)) for image in images]
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from errors
-    answers = [task.result() for task in tasks]
+    answers = await together(answer(*image) for image in images)
     if all("error" in found for found in answers):
         return JSONResponse({"error": answers[0]["error"], "images": answers}, 422)
     return JSONResponse({"model": describe(served), "images": answers})
@@ -293,7 +160,7 @@ async def _heat_map(served: Served, images: list[tuple[str, bytes]], label: str)
         raise RequestError(422, "A heat map is drawn for one image at a time.")
     try:
         data = images[0][1]
-        decoded, prediction = await _predict_one(served, data, batch_of(len(data), 1), HEAT_MAP_EDGE)
+        decoded, prediction = await predict_one(served, data, batch_of(len(data), 1), HEAT_MAP_EDGE)
     except ImageError as error:
         raise RequestError(422, str(error)) from error
     maps = prediction.activation_maps
