@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from trainer.data.fingerprint import known_fingerprint, made_as
+from trainer.data.near_duplicates import Fingerprints
 from trainer.data.samples import (
     Format,
     Sample,
@@ -48,6 +49,7 @@ def examine(
     found: Looks = {}
     parts: dict[str, tuple[Path, list[Sample]]] = {}
     digests: dict[Path, str] = {}
+    fingerprints = Fingerprints()
     report: dict[str, Any] = {"splits": {}, "broken": [], "empty": [], "skipped": [], "hints": []}
     folders = find_splits(root)
     check_training_split(root, folders)
@@ -79,7 +81,10 @@ def examine(
                 continue
             if look.histogram is not None:
                 counts += look.histogram
-            found[name].append((look._replace(histogram=None), sample._replace(name=names[sample.labels])))
+            if look.fingerprint is not None:
+                fingerprints.add(look.fingerprint)
+            slim = look._replace(histogram=None, fingerprint=None)
+            found[name].append((slim, sample._replace(name=names[sample.labels])))
         if not found[name]:
             raise UserError(f"no image in '{root}' can be read{f' as {name}' if name != 'all' else ''}")
         report["splits"][name] = summary(found[name], classes)
@@ -89,7 +94,7 @@ def examine(
     report |= {"fingerprint": known_fingerprint(parts, digests), "made_as": made_as(root)}
     if decode:
         every = [look for part in found.values() for look, _ in part]
-        for key, groups in (("duplicates", same_files(every)), ("look_alikes", look_alikes(every))):
+        for key, groups in (("duplicates", same_files(every)), ("look_alikes", look_alikes(every, fingerprints))):
             report[key] = [[relative(path, root) for path in group] for group in groups]
     return report, found
 

@@ -1,6 +1,6 @@
 """Finds images that look alike: copies in another size, quality or brightness."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -35,7 +35,36 @@ def fingerprint(image: Image.Image) -> Fingerprint:
     return Fingerprint(imagehash.dhash(small, hash_size=16).hash.ravel(), thumbnail)
 
 
-def group_alike(fingerprints: Sequence[Fingerprint], bits: int) -> np.ndarray:
+class Fingerprints:
+    """What many images are compared by, in half a kilobyte each; equal ones are kept once."""
+
+    def __init__(self, fingerprints: Iterable[Fingerprint] = ()) -> None:
+        """Keep some; each can be forgotten."""
+        self._places: dict[bytes, int] = {}
+        self._each: list[int] = []
+        self._bits, self._thumbnails = bytearray(), bytearray()
+        for one in fingerprints:
+            self.add(one)
+
+    def add(self, one: Fingerprint) -> None:
+        """Keep one more."""
+        bits, thumbnail = np.packbits(one.bits).tobytes(), one.thumbnail.tobytes()
+        place = self._places.setdefault(blake2b(bits + thumbnail, digest_size=16).digest(), len(self._places))
+        if len(self._bits) < len(self._places) * len(bits):
+            self._bits += bits
+            self._thumbnails += thumbnail
+        self._each.append(place)
+
+    def groups(self, bits: int) -> np.ndarray:
+        """`group_alike` of all."""
+        if not self._each:
+            return np.empty(0, np.int32)
+        packed = np.frombuffer(self._bits, np.uint64).reshape(len(self._places), -1)
+        thumbnails = np.frombuffer(self._thumbnails, np.uint8).reshape(len(self._places), -1, 3)
+        return _grouped(packed, thumbnails, bits)[self._each]
+
+
+def group_alike(fingerprints: Iterable[Fingerprint], bits: int) -> np.ndarray:
     """Group images that look alike.
 
     Two are linked if their hashes differ in at most `bits` and their thumbnails by at most half the contrast (standard
@@ -49,12 +78,11 @@ def group_alike(fingerprints: Sequence[Fingerprint], bits: int) -> np.ndarray:
     Returns:
         int32 `[N]`: the group of each image; linked images, also over a third, share one.
     """
-    # Equal ones first, and groups in place of pairs: thousands of look-alikes have millions of pairs.
-    keys = [blake2b(one.bits.tobytes() + one.thumbnail.tobytes(), digest_size=16).digest() for one in fingerprints]
-    different = dict(zip(keys, fingerprints, strict=True))
-    hashes = np.array([one.bits for one in different.values()])
-    packed = np.packbits(hashes, axis=1).view(np.uint64)
-    thumbnails = np.array([one.thumbnail.reshape(-1, 3) for one in different.values()])
+    return Fingerprints(fingerprints).groups(bits)
+
+
+def _grouped(packed: np.ndarray, thumbnails: np.ndarray, bits: int) -> np.ndarray:
+    """The groups of different images: their hashes, uint64 `[N, 4]`, and thumbnails, uint8 `[N, 144, 3]`."""
 
     def pixels(rows: np.ndarray) -> np.ndarray:
         """float32 `[M, 432]`; of all images they would take more memory than everything else."""
@@ -64,9 +92,9 @@ def group_alike(fingerprints: Sequence[Fingerprint], bits: int) -> np.ndarray:
     colors = np.concatenate([thumbnails[part].mean(axis=1, dtype=np.float32) for part in parts]) / 4
     contrast = np.sqrt(np.concatenate([thumbnails[part].var(axis=1, dtype=np.float32).mean(axis=1) for part in parts]))
     squares = np.concatenate([(pixels(part) ** 2).mean(axis=1) for part in parts])
-    share = hashes.mean(axis=1)
+    share = np.bitwise_count(packed).sum(axis=1) / 256
     tolerance = np.where(np.minimum(share, 1 - share) > RARER_BIT, contrast / 2, 0).clip(LEVELS)
-    groups = _Groups(len(different))
+    groups = _Groups(len(packed))
 
     def link(index: int, near: np.ndarray) -> None:
         """Link an image with those of some others that look like it."""
@@ -91,12 +119,11 @@ def group_alike(fingerprints: Sequence[Fingerprint], bits: int) -> np.ndarray:
             link(index, everything[index + 1 :])
     else:
         # Hashes of two images that differ in few bits have about the same share of rarer ones.
-        for index, near in near_hashes(hashes, np.flatnonzero(rarer > RARER_BIT - bits / 256), bits):
+        for index, near in near_hashes(packed, np.flatnonzero(rarer > RARER_BIT - bits / 256), bits):
             link(index, near)
         for index, near in near_thumbnails(pixels, np.flatnonzero(rarer <= RARER_BIT)):
             link(index, near)
-    places = {key: place for place, key in enumerate(different)}
-    return groups.numbers[[places[key] for key in keys]]
+    return groups.numbers
 
 
 class _Groups:

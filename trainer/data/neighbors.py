@@ -10,7 +10,7 @@ LONG = 32  # from so many images with the same part of a hash on, each is compar
 MOST_BITS = 30  # with more that may differ, parts of a hash are too short to distinguish images
 
 
-def near_hashes(hashes: np.ndarray, chosen: np.ndarray, bits: int) -> Iterator[tuple[int, np.ndarray]]:
+def near_hashes(packed: np.ndarray, chosen: np.ndarray, bits: int) -> Iterator[tuple[int, np.ndarray]]:
     """Images and others whose hashes differ in few bits: every such pair comes at least once, and some other pairs.
 
     Hashes are cut into `bits` + 3 bands: three are equal if at most `bits` bits differ. Two of these are in the same
@@ -18,19 +18,21 @@ def near_hashes(hashes: np.ndarray, chosen: np.ndarray, bits: int) -> Iterator[t
     2014, arXiv:1307.2982).
 
     Args:
-        hashes: bool `[N, 256]`.
+        packed: the bits of hashes, uint64 `[N, 4]`.
         chosen: int `[M]`, the images that count.
         bits: how many may differ, up to `MOST_BITS`.
     """
     if len(chosen) < 2:
         return
-    packed = np.packbits(hashes[chosen], axis=1).view(np.uint64)
+    packed = packed[chosen]
     count = bits + 3
     # Bits far from each other say more than neighbors do.
-    bands = [
-        hashes[chosen, start::count][:, :32] @ (1 << np.arange(min(32, len(range(start, 256, count))), dtype=np.int64))
-        for start in range(count)
-    ]
+    bands = np.empty((count, len(chosen)), np.uint32)
+    for part in np.array_split(np.arange(len(chosen)), len(chosen) // 1000 + 1):
+        hashes = np.unpackbits(packed[part].view(np.uint8), axis=1)
+        for start in range(count):
+            band = hashes[:, start::count][:, :32]
+            bands[start, part] = band @ (1 << np.arange(band.shape[1], dtype=np.int64))
     found = []
     for half in (range(count // 2), range(count // 2, count)):
         for one, other in combinations(half, 2):

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from trainer.data.images import UNREADABLE, LimitedReader, header_size, reason
-from trainer.data.near_duplicates import ALIKE_BITS, Fingerprint, fingerprint, group_alike
+from trainer.data.near_duplicates import ALIKE_BITS, Fingerprint, Fingerprints, fingerprint
 from trainer.data.parallel import BATCH, in_order
 from trainer.progress import progress
 from trainer.resources import cpu_cores
@@ -82,13 +82,10 @@ def same_files(looks: Iterable[Look]) -> list[list[Path]]:
     return [group for digest, group in groups.items() if digest and len(group) > 1]
 
 
-def look_alikes(looks: Sequence[Look]) -> list[list[Path]]:
+def look_alikes(looks: Sequence[Look], fingerprints: Fingerprints) -> list[list[Path]]:
     """Images that look alike and are not all the same file, in groups: copies in another size or quality."""
-    found = [(look, look.fingerprint) for look in looks if look.fingerprint is not None]
-    if not found:
-        return []
     groups: dict[int, list[Look]] = defaultdict(list)
-    for (look, _), number in zip(found, group_alike([one for _, one in found], ALIKE_BITS).tolist(), strict=True):
+    for look, number in zip(looks, fingerprints.groups(ALIKE_BITS).tolist(), strict=True):
         groups[number].append(look)
     return [[look.path for look in group] for group in groups.values() if len({look.digest for look in group}) > 1]
 

@@ -132,7 +132,7 @@ def near_duplicates(paths: Sequence[Path], bits: int) -> np.ndarray:
         int32 `[N]`: the group of each image.
     """
     found = in_order(lambda path: fingerprint(load_named(path)), paths, cpu_cores())
-    return group_alike(list(progress(found, "comparing", len(paths), unit="image")), bits)
+    return group_alike(progress(found, "comparing", len(paths), unit="image"), bits)
 
 
 def assign(
