@@ -18,6 +18,11 @@ MAX_CLIENT_KEPT = MAX_KEPT * 3 // 4
 # Streamlit keeps the state of a closed page for two minutes, in case that it connects again.
 KEPT_SECONDS = 130.0
 
+# A list of names of uploads: some thousand, more than a visit can hold.
+MAX_NAMES_KEPT = 4 * MB
+# What the page sends. Other messages clear caches for everybody, or run git while nobody is answered.
+WANTED = {"rerun_script", "stop_script", "file_urls_request", "app_heartbeat", "backend_operation_request"}
+
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 
@@ -33,7 +38,8 @@ class Kept:
         pages = self._clients[client]
         own = sum(pages.values()) - pages.get(page, 0)
         others = sum(sum(kept.values()) for kept in self._clients.values()) - own
-        room = min(MAX_PAGE_KEPT, min(MAX_CLIENT_KEPT, MAX_KEPT - others) - own)
+        most = MAX_NAMES_KEPT if kind_of(message) == "file_urls_request" else MAX_PAGE_KEPT
+        room = min(most, min(MAX_CLIENT_KEPT, MAX_KEPT - others) - own)
         size = parsed_size(message, room)
         if size <= room:
             pages[page] = size
@@ -47,6 +53,16 @@ class Kept:
         self._clients[client].pop(page, None)
         if not self._clients[client]:
             del self._clients[client]
+
+
+def kind_of(data: bytes) -> str:
+    """The name of a message's only field, which says what it asks for; empty if it has several, or is malformed."""
+    tag, place = _varint(data, 0, len(data))
+    value, place = _varint(data, place, len(data))
+    if tag & 7 == BYTES:
+        place += value
+    field = BackMsg.DESCRIPTOR.fields_by_number.get(tag >> 3)
+    return field.name if field and tag & 7 in (BYTES, VARINT) and place == len(data) else ""
 
 
 def parsed_size(data: bytes, most: int) -> int:

@@ -8,20 +8,20 @@ from typing import Any, ClassVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.budgets import Budget, Budgets, Parsing
+from app.budgets import CLIENT_RATE, CLIENT_SECONDS, Budget, Budgets, Parsing
 from app.limits import MB, REQUESTS_BYTES
 from app.network import client_of
-from app.page.messages import FIELD_BYTES, MAX_PAGE_KEPT, Kept
+from app.page.messages import FIELD_BYTES, MAX_NAMES_KEPT, MAX_PAGE_KEPT, WANTED, Kept, kind_of, parsed_size
 
 # A visitor's clicks, and what open pages ask by themselves every few seconds. Each message draws the page again.
 MESSAGES_PER_SECOND, MESSAGES_AT_ONCE = 10.0, 50.0
 CLIENT_MESSAGES_PER_SECOND, CLIENT_MESSAGES_AT_ONCE = 60.0, 600.0
 # CPU time to look at a byte of a message that is made to take long. It is set aside before, and given back after.
 LOOK_SECONDS_PER_BYTE = 0.75e-6
-# Of a client, each second and at once.
-LOOK_RATE, LOOK_SECONDS = 0.3, 4.0
 # Bytes that are taken apart between two looks at the clock: a flood of tiny frames takes milliseconds for them.
 SLICE = 8 * 1024
+# CPU time to make the address of an upload and to send it, for each name that a page asks with.
+ADDRESS_SECONDS = 15e-6
 # A message is a few kilobytes. Larger ones share this, all pages together, until they have arrived.
 SMALL_MESSAGE = 64 * 1024
 MAX_ARRIVING = min(32 * MB, REQUESTS_BYTES // 2)
@@ -34,14 +34,14 @@ POLICY_VIOLATION, TRY_AGAIN_LATER = 1008, 1013
 class LimitMessages:
     """ASGI middleware that closes a WebSocket whose messages come faster than a person and the page send them.
 
-    And one whose message would have too much kept.
+    And one whose message would take too much memory or time. What the page does not send is left out.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         """`app` gets the messages."""
         self.app = app
         self.clients = Budgets(CLIENT_MESSAGES_PER_SECOND, CLIENT_MESSAGES_AT_ONCE)
-        self.looks = Budgets(LOOK_RATE, LOOK_SECONDS)
+        self.reading = Budgets(CLIENT_RATE, CLIENT_SECONDS)
         self.kept = Kept()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,21 +51,33 @@ class LimitMessages:
             return
         own, page = Budget(MESSAGES_PER_SECOND, MESSAGES_AT_ONCE), object()
         client = client_of(scope["client"][0]) if scope.get("client") else ""
+        given: float | None = None  # CPU time when Streamlit got a message; it reads the next one right after it
 
         async def limited() -> Message:
-            message = await receive()
-            if message["type"] != "websocket.receive":
-                return message
-            data = message.get("bytes") or b""
-            if not (own.spend() and self.clients.of(client).spend()):
-                code, reason = POLICY_VIOLATION, "too many messages"
-            elif not self._take(client, page, data):
-                code, reason = TRY_AGAIN_LATER, "the page's state is too large"
-            else:
-                return message
-            with suppress(Exception):  # it may be closed already
-                await send({"type": "websocket.close", "code": code, "reason": reason})
-            return {"type": "websocket.disconnect", "code": code}
+            nonlocal given
+            if given is not None:
+                self.reading.of(client).charge(time.thread_time() - given)
+                given = None
+            while True:
+                message = await receive()
+                if message["type"] != "websocket.receive":
+                    return message
+                data = message.get("bytes") or b""
+                kind = kind_of(data)
+                if not (own.spend() and self.clients.of(client).spend()):
+                    code, reason = POLICY_VIOLATION, "too many messages"
+                elif not kind:
+                    code, reason = POLICY_VIOLATION, "not a message of the page"
+                elif not self._take(client, page, data):
+                    code, reason = TRY_AGAIN_LATER, "the page's state is too large"
+                elif kind in WANTED:
+                    given = time.thread_time()
+                    return message
+                else:
+                    continue
+                with suppress(Exception):  # it may be closed already
+                    await send({"type": "websocket.close", "code": code, "reason": reason})
+                return {"type": "websocket.disconnect", "code": code}
 
         try:
             await self.app(scope, limited, send)
@@ -74,15 +86,16 @@ class LimitMessages:
 
     def _take(self, client: str, page: object, data: bytes) -> bool:
         """Count what is kept of a message, within the CPU time of its client."""
-        budget, seconds = self.looks.of(client), 0.0
+        budget, seconds = self.reading.of(client), 0.0
         if len(data) > SLICE:
             seconds = LOOK_SECONDS_PER_BYTE * min(len(data), 2 * MAX_PAGE_KEPT // FIELD_BYTES)
         if not budget.spend(seconds):
             return False
         started = time.thread_time()
         fits = self.kept.take(client, page, data)
-        if seconds:
-            budget.spend(time.thread_time() - started - seconds)
+        budget.charge(time.thread_time() - started - seconds)
+        if kind_of(data) == "file_urls_request":
+            budget.charge(ADDRESS_SECONDS * parsed_size(data, MAX_NAMES_KEPT) / FIELD_BYTES)
         return fits
 
 

@@ -1,10 +1,12 @@
 """Floods of WebSocket frames and of tiny chunks: they cost little time and memory, and others are answered."""
 
+import asyncio
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from app.budgets import Budget, Budgets
 from app.page.messages import MAX_KEPT, Kept, parsed_size
+from app.page.sockets import LimitMessages
 from app.page.turns import SECONDS_AT_ONCE, Turns
 
 pytestmark = pytest.mark.slow
@@ -154,6 +157,60 @@ def test_a_client_whose_pages_took_much_cpu_time_waits_and_others_do_not() -> No
         assert time.monotonic() - started < 0.4
     with turns.turn("a"):
         assert time.monotonic() - started > 0.4
+
+
+def given_to_the_page(messages: list[bytes], cost: float = 0.0) -> tuple[list[bytes], str]:
+    """What the page gets of these messages, each of which takes it some CPU time; and why it is closed, if it is."""
+    got, closed, waiting = [], "", iter(messages)
+
+    async def receive() -> dict:
+        data = next(waiting, None)
+        return {"type": "websocket.disconnect"} if data is None else {"type": "websocket.receive", "bytes": data}
+
+    async def send(message: dict) -> None:
+        nonlocal closed
+        closed = message["reason"]
+
+    async def page(_scope: dict, receive: Callable, _send: Callable) -> None:
+        while (message := await receive())["type"] == "websocket.receive":
+            got.append(message["bytes"])
+            ended = time.thread_time() + cost
+            while time.thread_time() < ended:
+                pass
+
+    with ThreadPoolExecutor(1) as thread:
+        scope = {"type": "websocket", "client": ("192.0.2.1", 1)}
+        thread.submit(lambda: asyncio.run(LimitMessages(page)(scope, receive, send))).result()
+    return got, closed
+
+
+def asking_for(uploads: int) -> bytes:
+    """The message that asks where to send so many files."""
+    message = BackMsg()
+    message.file_urls_request.file_names.extend(["card.jpg"] * uploads)
+    return message.SerializeToString()
+
+
+def test_what_the_page_does_not_send_does_not_reach_it() -> None:
+    """Caches would be cleared for everybody, and git would run while nobody is answered."""
+    others = [BackMsg(load_git_info=True), BackMsg(clear_cache=True), BackMsg(debug_shutdown_runtime=True)]
+    two = others[0].SerializeToString() + rerun()
+
+    assert given_to_the_page([other.SerializeToString() for other in others] + [rerun()]) == ([rerun()], "")
+    for message in (two, rerun()[:-1] + b"\x05", b"\xff" * 20, b""):
+        assert given_to_the_page([message]) == ([], "not a message of the page")
+
+
+def test_messages_that_take_long_to_read_end_their_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)  # no budget fills up, however busy the machine is
+    slow, closed = given_to_the_page([rerun()] * 40, cost=0.1)
+    names, closed_too = given_to_the_page([asking_for(5000)] * 40)
+
+    assert closed
+    assert closed_too
+    assert 4 <= len(slow) <= 10
+    assert 4 <= len(names) <= 10
+    assert not given_to_the_page([asking_for(100_000)])[0]
 
 
 def test_messages_of_many_fields_are_not_kept(app: tuple[str, psutil.Process]) -> None:
