@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from app.api import inference
 from app.api.forms import FormError, TooManyPartsError, boundary_of, read_files
 from app.api.metrics import metrics_text
 from app.api.openapi import document
@@ -193,6 +194,17 @@ async def server_error(_request: Request, _error: Exception) -> JSONResponse:
 
 
 HANDLERS = {
+    "/v2": inference.about_server,
+    "/v2/health/live": inference.live,
+    "/v2/health/ready": ready,
+    "/v2/models/{name}": inference.about_model,
+    "/v2/models/{name}/ready": inference.model_ready,
+    "/v2/models/{name}/infer": inference.infer,
+    "/v2/models/{name}/versions/{version}": inference.about_model,
+    "/v2/models/{name}/versions/{version}/ready": inference.model_ready,
+    "/v2/models/{name}/versions/{version}/infer": inference.infer,
+    "/ping": ready,
+    "/invocations": inference.invocations,
     "/ready": ready,
     "/metrics": metrics,
     "/api/model": model,

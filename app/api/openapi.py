@@ -41,6 +41,12 @@ def document(max_images: int, max_body: int) -> dict[str, Any]:
     }
     predicted = answer("Labels and probabilities, one entry per image in the order sent.", "Answer")
     predicted["content"]["image/png"] = {"schema": image}
+    ready = {"200": answer("It does.", "Ready"), "503": answer("It does not.", "NotReady")}
+    thing = {"schema": {"type": "object"}}
+    asked = {"required": True, "content": {"application/json": thing}}
+    answered = {"description": "Predictions.", "content": {"application/json": thing, "application/octet-stream": {}}}
+    missing = {"404": answer("The model is not served.", "Error"), "503": failures["503"]}
+    invoked = {"200": answered, "409": answer("The model changed meanwhile.", "Error"), **failures}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Manasight", "version": "1", "description": "Multi-label image classification."},
@@ -66,12 +72,12 @@ def document(max_images: int, max_body: int) -> dict[str, Any]:
                     "responses": {"200": answer("Its classes and origin.", "Model"), "503": failures["503"]},
                 }
             },
-            "/ready": {
-                "get": {
-                    "summary": "Whether a model answers",
-                    "responses": {"200": answer("It does.", "Ready"), "503": answer("It does not.", "NotReady")},
-                }
+            "/ready": {"get": {"summary": "Whether a model answers", "responses": ready}},
+            "/invocations": {
+                "post": {"summary": "The same for MLflow's clients", "requestBody": asked, "responses": invoked}
             },
+            "/ping": {"get": {"summary": "Whether a model answers, for MLflow's clients", "responses": ready}},
+            **_open_inference(text, asked, invoked, ready, missing),
             "/metrics": {
                 "get": {
                     "summary": "Counters for Prometheus",
@@ -124,3 +130,29 @@ def document(max_images: int, max_body: int) -> dict[str, Any]:
             }
         },
     }
+
+
+def _open_inference(
+    text: dict[str, Any], asked: dict[str, Any], invoked: dict[str, Any], ready: dict[str, Any], missing: dict[str, Any]
+) -> dict[str, Any]:
+    """The paths of the Open Inference Protocol, which describes them in full."""
+    found = {
+        "200": {"description": "Its description.", "content": {"application/json": {"schema": {"type": "object"}}}}
+    }
+    paths: dict[str, Any] = {
+        "/v2": {"get": {"summary": "The server", "responses": found}},
+        "/v2/health/live": {"get": {"summary": "Whether the server runs", "responses": found}},
+        "/v2/health/ready": {"get": {"summary": "Whether a model answers", "responses": ready}},
+    }
+    for model, names in (
+        ("/v2/models/{name}", ["name"]),
+        ("/v2/models/{name}/versions/{version}", ["name", "version"]),
+    ):
+        parameters = [{"name": name, "in": "path", "required": True, "schema": text} for name in names]
+        infer = {"summary": "Predict", "requestBody": asked, "responses": invoked | missing}
+        paths[model] = {"get": {"summary": "The model's tensors", "responses": found | missing}}
+        paths[f"{model}/ready"] = {"get": {"summary": "Whether this model answers", "responses": found | missing}}
+        paths[f"{model}/infer"] = {"post": infer}
+        for suffix in ("", "/ready", "/infer"):
+            paths[model + suffix]["parameters"] = parameters
+    return paths

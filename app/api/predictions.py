@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
+import numpy as np
+
 from app.api.metrics import counters
 from app.decoding import decoders, pixels
 from app.images import ImageError
@@ -31,9 +33,14 @@ async def predict_one(served: Served, data: bytes, batch: Batch, rgb: int = 0) -
     except ImageError:
         counters.images["refused"] += 1
         raise
-    prediction = await asyncio.wrap_future(serving().submit(served, pixels(decoded, size)))
+    return decoded, await predict_pixels(served, pixels(decoded, size))
+
+
+async def predict_pixels(served: Served, image: np.ndarray) -> Prediction:
+    """Wait for the shared model with an input of its own size, uint8 `[height, width, 3]`."""
+    prediction = await asyncio.wrap_future(serving().submit(served, image))
     counters.images["predicted"] += 1
-    return decoded, prediction
+    return prediction
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -229,11 +229,11 @@ def test_answers_are_what_the_openapi_document_promises(app: str, path: str, met
 
 def test_schemathesis_finds_no_answer_outside_the_document(app: str) -> None:
     """Left out is its check that data which fits the schema is accepted: a schema cannot say what is a picture."""
-    command = [Path(sys.executable).with_name("schemathesis"), "run", f"{app}/api/openapi.json", "--max-examples", "50"]
+    command = [Path(sys.executable).with_name("schemathesis"), "run", f"{app}/api/openapi.json", "--max-examples", "30"]
     command += ["--exclude-checks", "positive_data_acceptance", "--phases", "coverage,fuzzing", "--no-color"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
-    assert "Tested: 4" in done.stdout
+    assert "Tested: 15" in done.stdout
 
 
 def test_counters_follow_the_requests(app: str) -> None:
