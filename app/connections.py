@@ -201,7 +201,7 @@ class Connection(H11Protocol):
         super().handle_websocket_upgrade(event)
         connections.waiting.pop(self, None)
         self.since = None
-        PageSocket(self.transport, self.client_key, ended=lambda: connections.remove(self))
+        PageSocket(self.transport, self.parsing.client, ended=lambda: connections.remove(self))
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, unless an answer has begun already."""

@@ -217,16 +217,40 @@ def test_working_connections_are_refused_beyond_the_share(app: str) -> None:
         assert ready(app, "127.128.2.2") == 200
 
 
+PAGE = (
+    b"GET /_stcore/stream HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+PING = b"\x89\x80" + bytes(4)
+
+
+def open_page(app: str, source: str) -> socket.socket:
+    """A connection as the page has one."""
+    page = connect(app, source)
+    page.sendall(PAGE)
+    assert page.recv(65536).startswith(b"HTTP/1.1 101")
+    return page
+
+
+def test_a_flood_behind_a_trusted_proxy_ends_its_own_pages_only(app: str) -> None:
+    app = app.replace("127.128.0.1", "127.0.0.1")
+    with open_page(app, "127.0.0.1") as honest:
+        for _ in range(6):
+            with open_page(app, "127.0.0.1") as flood, contextlib.suppress(OSError):
+                flood.sendall(PING * 1_000_000)
+        honest.sendall(PING * 6000)
+
+        assert ready(app, "127.0.0.1") == 200
+        honest.settimeout(0.5)
+        with contextlib.suppress(TimeoutError):
+            while True:
+                assert honest.recv(65536), "the page was closed"
+
+
 def test_the_pages_connections_count(app: str) -> None:
-    head = (
-        b"GET /_stcore/stream HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-    )
     with ExitStack() as held:
         for _ in range(30):
-            page = held.enter_context(connect(app, "127.128.3.1"))
-            page.sendall(head)
-            assert page.recv(65536).startswith(b"HTTP/1.1 101")
+            held.enter_context(open_page(app, "127.128.3.1"))
 
         with connect(app, "127.128.3.1") as refused:
             assert refused.recv(65536).startswith(b"HTTP/1.1 429")
