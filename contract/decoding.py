@@ -69,6 +69,9 @@ class Decoded:
     rgb_size: tuple[int, int]
 
 
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What is made of an image.
@@ -76,6 +79,8 @@ class Wanted:
     Attributes:
         size: `(height, width)` of the model's input; none by default.
         letterbox: whether the input keeps the image's proportions.
+        turn: quarter turns, clockwise, of the upright image.
+        crop: the part that is kept of it then: left, top, right, bottom, as shares of its width and height.
         jpeg: longest edge of a small JPEG; 0 for none.
         rgb: longest edge of the pixels that are wanted; 0 for none.
         at_least: a large JPEG may be decoded smaller, but not below this many pixels; 0 for never.
@@ -83,6 +88,8 @@ class Wanted:
 
     size: tuple[int, int] | None = None
     letterbox: bool = False
+    turn: int = 0
+    crop: tuple[float, float, float, float] = WHOLE
     jpeg: int = 0
     rgb: int = 0
     at_least: int = ENOUGH

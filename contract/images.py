@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -155,6 +155,19 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def needs_numpy(image: Image.Image) -> bool:
     """Whether an image has more than 8 bits per channel, which takes NumPy to convert."""
     return image.mode in ("I", "F") or image.mode.startswith("I;")
+
+
+def edited(image: Image.Image, turn: int, crop: Sequence[float]) -> Image.Image:
+    """An image turned by quarters clockwise, then cut to `(left, top, right, bottom)`, shares of its size."""
+    if turn % 4:
+        image = image.transpose(
+            (Image.Transpose.ROTATE_270, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_90)[turn % 4 - 1]
+        )
+    width, height = image.size
+    left, top = min(int(crop[0] * width), width - 1), min(int(crop[1] * height), height - 1)
+    right, bottom = max(round(crop[2] * width), left + 1), max(round(crop[3] * height), top + 1)
+    whole = (left, top, right, bottom) == (0, 0, width, height)
+    return image if whole else image.crop((left, top, right, bottom))
 
 
 def resize(image: Image.Image, size: tuple[int, int], letterbox: bool = False) -> Image.Image:

@@ -112,6 +112,7 @@ def answer_to(head: dict[str, Any], data: bytes, limits: Limits, memory: Memory)
     """Decode one image and make of it what was asked for; the size of the whole image, and the bytes of each part."""
     image = images.decode(data, limits, head["at_least"], memory.load_numpy)
     del data
+    image = images.edited(image, head["turn"], head["crop"])
     parts: list[bytes] = []
     shown = [0, 0]
     if size := head["size"]:

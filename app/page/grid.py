@@ -3,9 +3,14 @@
 import streamlit as st
 
 from app.page.markup import bars, chips, named_chips
-from app.page.results import Result
+from app.page.results import Result, predict
+from app.page.turns import turns
+from app.page.uploads import visit
+from app.serving.batching import PredictionError
 from app.serving.model import Model
+from app.serving.serving import Served, serving
 from app.text import markdown
+from contract.decoding import DecodingError
 
 PER_PAGE = 24
 UNREAD, UNLABELED = "could not be read", "no label"
@@ -22,9 +27,11 @@ def correct(result: Result, widget: str, predicted: list[str]) -> None:
 
 def edit_labels(key: str, result: Result, model: Model, shift: float) -> None:
     """The labels as removable chips, with the model's other classes to add."""
-    widget = f"labels {key}"
-    st.session_state[widget] = result.labels(model, shift)
     predicted = model.labels(result.prediction.probabilities, shift) if result.prediction else []
+    # A browser that has not seen new labels yet sends the old ones with whatever else happens: of the same widget they
+    # would be taken for a person's choice.
+    widget = f"labels {key} {predicted}"
+    st.session_state[widget] = result.labels(model, shift)
     st.multiselect(
         f"Labels of {markdown(result.name)}" + " (corrected)" * result.changed(model, shift),
         model.classes,
@@ -35,15 +42,68 @@ def edit_labels(key: str, result: Result, model: Model, shift: float) -> None:
     )
 
 
+def turn(key: str, result: Result, quarters: int) -> None:
+    """Turn an image as it is shown: what was kept of it is turned with it."""
+    left, top, right, bottom = result.crop
+    for _ in range(quarters % 4):
+        left, top, right, bottom = 1 - bottom, left, 1 - top, right
+    result.edit(result.turn + quarters, (left, top, right, bottom))
+    show_crop(key, result)
+
+
+def show_crop(key: str, result: Result) -> None:
+    """Set the sliders, in percent, to what is kept of an image."""
+    left, top, right, bottom = (round(100 * share) for share in result.crop)
+    st.session_state[f"across {key}"], st.session_state[f"down {key}"] = (left, right), (top, bottom)
+
+
+def crop(key: str, result: Result) -> None:
+    """Keep the part of an image that the sliders say."""
+    (left, right), (top, bottom) = st.session_state[f"across {key}"], st.session_state[f"down {key}"]
+    result.edit(result.turn, (left / 100, top / 100, max(right, left + 1) / 100, max(bottom, top + 1) / 100))
+
+
+def edit_image(key: str, result: Result) -> None:
+    """Buttons that turn the image, and sliders for what is kept of it."""
+    if f"across {key}" not in st.session_state:
+        show_crop(key, result)
+    with st.container(horizontal=True, gap="small"):
+        for name, quarters in (("left", 3), ("right", 1)):
+            st.button(
+                name.capitalize(),
+                key=f"{name} {key}",
+                icon=f":material/rotate_{name}:",
+                help=f"Turn the image to the {name}",
+                type="tertiary",
+                on_click=turn,
+                args=(key, result, quarters),
+            )
+        with st.popover("Crop", icon=":material/crop:", type="tertiary"):
+            for name, side in (("From left to right", "across"), ("From top to bottom", "down")):
+                st.slider(name, 0, 100, key=f"{side} {key}", format="%d %%", on_change=crop, args=(key, result))
+
+
 @st.fragment
-def show_closely(key: str, result: Result, model: Model, shift: float) -> None:
-    """One image with the heat map of a label over it, its labels, and every confidence."""
-    if result.prediction is None:
+def show_closely(key: str, result: Result, served: Served, shift: float, alone: bool = True) -> None:
+    """One image with the heat map of a label over it, its labels, and every confidence.
+
+    Args:
+        key: of the image.
+        result: the image.
+        served: the model.
+        shift: of the thresholds.
+        alone: whether nothing else of the page shows its labels, which then can be corrected here.
+    """
+    model = served.model
+    changed = not result.predicted_by  # turned or cut
+    if (changed and not again(result, served)) or result.prediction is None:
         return
     left, right = st.columns([2, 3], gap="large")
     with right:
         st.html(chips(result.labels(model, shift)))
         st.html(bars(model, result.prediction, shift))
+        if alone:
+            edit_labels(key, result, model, shift)
     with left:
         place = st.empty()
         ordered = sorted(model.classes, key=lambda name: -result.prediction.probabilities[model.classes.index(name)])
@@ -61,6 +121,19 @@ def show_closely(key: str, result: Result, model: Model, shift: float) -> None:
             alt = f"{result.name}: {', '.join(result.labels(model, shift)) or UNLABELED}"
             width, height = result.size
             place.image(result.shown, caption=f"{markdown(result.name)}, {width} × {height}", width="stretch", alt=alt)
+        edit_image(key, result)
+
+
+def again(result: Result, served: Served) -> bool:
+    """Predict an image that was turned or cut; whether that worked."""
+    try:
+        with turns.others_go_first():
+            predict(serving(), served, [result])
+            visit().trim([result])
+    except (DecodingError, PredictionError) as error:
+        st.error(str(error))
+        return False
+    return True
 
 
 def choose(results: dict[str, Result], model: Model, shift: float) -> dict[str, Result]:
@@ -84,8 +157,9 @@ def choose(results: dict[str, Result], model: Model, shift: float) -> dict[str, 
 
 
 @st.fragment
-def show_grid(results: dict[str, Result], model: Model, shift: float) -> None:
+def show_grid(results: dict[str, Result], served: Served, shift: float) -> None:
     """Many images, a page of them at a time, each with its labels, and a way to look closer."""
+    model = served.model
     chosen = choose(results, model, shift)
     if not chosen:
         st.info("No image has all of these; take one away.")
@@ -107,10 +181,10 @@ def show_grid(results: dict[str, Result], model: Model, shift: float) -> None:
                 else:
                     st.html(named_chips(result, model, shift))
                 if st.button("Look closer", key=f"open {key}", icon=":material/zoom_in:", width="stretch"):
-                    look_closer(key, result, model, shift)
+                    look_closer(key, result, served, shift)
 
 
-@st.dialog("One image", width="large")
-def look_closer(key: str, result: Result, model: Model, shift: float) -> None:
+@st.dialog("One image", width="large", on_dismiss="rerun")
+def look_closer(key: str, result: Result, served: Served, shift: float) -> None:
     """One image of many, in a window over the grid."""
-    show_closely(key, result, model, shift)
+    show_closely(key, result, served, shift, alone=False)

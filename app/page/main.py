@@ -7,7 +7,7 @@ import streamlit as st
 
 from app.archives import Readable, separator_for
 from app.decoding import batch_of
-from app.page.grid import edit_labels, show_closely, show_grid
+from app.page.grid import show_closely, show_grid
 from app.page.results import Result, predict
 from app.page.review import show_review
 from app.page.sidebar import show_limits, show_model
@@ -133,8 +133,7 @@ def main() -> None:
     good = {key: result for key, result in results.items() if not result.problem}
     if len(results) == 1 and good:
         ((key, result),) = good.items()
-        show_closely(key, result, served.model, shift)
-        edit_labels(key, result, served.model, shift)
+        show_closely(key, result, served, shift)
         show_downloads(results, served, shift)
     else:
         # A button, not a switch: Streamlit ignores keys while a field has the focus.
@@ -151,7 +150,7 @@ def main() -> None:
             show_review(good, served.model, shift)
             show_downloads(results, served, shift)
         else:
-            show_grid(results, served.model, shift)
+            show_grid(results, served, shift)
 
 
 main()

@@ -4,7 +4,7 @@ import io
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image
 
@@ -15,7 +15,7 @@ from app.limits import VISIT_BYTES
 from app.serving.model import Model, Prediction
 from app.serving.serving import Served, Serving
 from app.text import one_line
-from contract.decoding import Batch, Decoded, Wanted
+from contract.decoding import WHOLE, Batch, Decoded, Wanted
 
 # Longest side of an image on the page, in pixels: sharp in its column, small enough to keep hundreds.
 SHOWN = 720
@@ -37,6 +37,8 @@ class Result:
         prediction: of the model whose digest is `predicted_by`.
         corrected: the labels that the person chose, None for the model's.
         reviewed: whether the person accepted the labels in a review.
+        turn: quarter turns, clockwise, that the person gave it.
+        crop: what the person kept of it then: left, top, right, bottom, as shares.
     """
 
     name: str
@@ -48,6 +50,8 @@ class Result:
     predicted_by: str = ""
     corrected: list[str] | None = None
     reviewed: bool = False
+    turn: int = 0
+    crop: tuple[float, float, float, float] = WHOLE
 
     @property
     def held(self) -> int:
@@ -77,6 +81,10 @@ class Result:
     def drop(self, problem: str) -> None:
         """Keep nothing of it but the reason."""
         self.problem, self.data, self.shown, self.prediction = problem, b"", b"", None
+
+    def edit(self, turn: int, crop: tuple[float, float, float, float]) -> None:
+        """Turn it and cut it; it has to be predicted again. The file stays as it is."""
+        self.turn, self.crop, self.predicted_by = turn % 4, crop, ""
 
     def labels(self, model: Model, shift: float) -> list[str]:
         """The corrected labels that this model knows, else the predicted ones."""
@@ -163,7 +171,8 @@ def _decode(results: Sequence[Result], wanted: Wanted, batch: Batch) -> Iterator
         except ImageError as error:
             result.drop(str(error))
             continue
-        waiting.append((result, decoders.submit(data, wanted, batch)))
+        own = replace(wanted, turn=result.turn, crop=result.crop)
+        waiting.append((result, decoders.submit(data, own, batch)))
         if len(waiting) > WORKERS:  # what is in a zip is held unpacked until then
             yield from next_one()
     while waiting:

@@ -14,9 +14,11 @@ from PIL import Image
 
 from app.decoding import decoders, pixels
 from app.images import overlay
+from app.page.grid import turn
+from app.page.results import Result
 from contract import images
-from contract.decoding import Wanted
-from contract.images import ImageError, Limits, TooLargeError, decode, letterboxed, resize
+from contract.decoding import WHOLE, Wanted
+from contract.images import ImageError, Limits, TooLargeError, decode, edited, letterboxed, resize
 from trainer.data.images import load_rgb
 
 # pytest undoes the filters that app.images sets for the app's own process.
@@ -316,6 +318,23 @@ def test_resizing_antialiases() -> None:
     small = resize(board, (16, 16))
 
     np.testing.assert_allclose(np.asarray(small), 127.5, atol=2)
+
+
+@pytest.mark.parametrize("quarters", range(4))
+def test_an_image_is_turned_clockwise_and_then_cut(quarters: int) -> None:
+    image = Image.new("RGB", (40, 20), "blue")
+    image.paste("red", (0, 0, 10, 10))  # in the upper left corner
+    corner = [(0, 0, 0.25, 0.5), (0.5, 0, 1, 0.25), (0.75, 0.5, 1, 1), (0, 0.75, 0.5, 1)][quarters]
+
+    found = edited(image, quarters, corner)
+
+    assert found.getcolors() == [(100, (255, 0, 0))]
+    assert edited(image, quarters, WHOLE).size == ((40, 20), (20, 40))[quarters % 2]
+    assert edited(image, quarters, (0.999, 0.999, 1, 1)).size == (1, 1)
+    result = Result("", b"", crop=(0, 0, 0.25, 0.5))
+    turn("", result, quarters)
+    assert result.turn == quarters
+    assert result.crop == pytest.approx(corner)
 
 
 @pytest.mark.parametrize("size", [(80, 40), (30, 90), (64, 64), (1, 500)])
