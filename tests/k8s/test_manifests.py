@@ -142,7 +142,22 @@ def stored_otherwise(manifests: Manifests) -> Iterator[str]:
                         yield f"{title(found)}: {path} has no {name}, which the server adds"
 
 
-CHECKS: list[Callable[[Manifests], Iterator[str]]] = [network_paths, config_keys, settings, stored_otherwise]
+def without_limit(manifests: Manifests) -> Iterator[str]:
+    """What a container requests without a limit: under a LimitRange it is refused, or gets a smaller one."""
+    for pod in manifests.pods:
+        for container in pod.containers:
+            asked, limits = (container.get("resources", {}).get(kind, {}) for kind in ("requests", "limits"))
+            for name in asked.keys() - limits.keys():
+                yield f"{pod.owner}: {container['name']} requests {name} and has no limit"
+
+
+CHECKS: list[Callable[[Manifests], Iterator[str]]] = [
+    network_paths,
+    config_keys,
+    settings,
+    stored_otherwise,
+    without_limit,
+]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -202,6 +217,7 @@ def test_each_gateway_component_writes_the_cookie_for_its_version(component, coo
         (stored_otherwise, "gpu", "volumeMode: Filesystem", "x: y", "has no volumeMode, which the server adds"),
         (stored_otherwise, "network-policies", "protocol: TCP", "x: y", "has no protocol, which the server adds"),
         (stored_otherwise, "gateway", "weight: 1", "x: y", "has no weight, which the server adds"),
+        (without_limit, "gpu", "ephemeral-storage: 22Gi\n                memory: 1Gi", "a: b", "and has no"),
         (stored_otherwise, "gpu", "enableServiceLinks: false", "nodeSelector: {}", "nodeSelector is empty; the server"),
     ],
 )  # fmt: skip
