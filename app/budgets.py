@@ -9,9 +9,11 @@ from contextlib import contextmanager
 # which is many times what they cost in a photo, and a tenth of what they cost in a body of one-byte chunks.
 FREE_SECONDS, SECONDS_PER_BYTE = 0.005, 100e-9
 # Beyond that: of one connection, and of all connections of a client; each second, and at once. Nobody is answered
-# meanwhile.
+# meanwhile, and on a busy machine a second of CPU time takes many.
 CONNECTION_RATE, CONNECTION_SECONDS = 0.02, 0.2
-CLIENT_RATE, CLIENT_SECONDS = 0.3, 0.6
+CLIENT_RATE, CLIENT_SECONDS = 0.05, 0.6
+# Bytes that are taken apart at once of a client that has none left: another connection must not give it much more.
+SHORT_SLICE = 1024
 
 
 class Budget:
@@ -71,6 +73,10 @@ class Parsing:
         """Another request begins."""
         self.free = FREE_SECONDS
 
+    def slice(self, most: int) -> int:
+        """How many bytes to take apart before the next look at the clock: few once the client has used its time up."""
+        return most if all(budget.left > 0 for budget in self._clients_own()) else min(most, SHORT_SLICE)
+
     @contextmanager
     def measured(self, size: int, transport: asyncio.Transport) -> Iterator[None]:
         """Within the block, `size` bytes are taken apart."""
@@ -84,4 +90,10 @@ class Parsing:
         if cost <= self.free:
             self.free -= cost
             return True
-        return self.own.spend(cost) and (not self.client or self.clients.of(self.client).spend(cost))
+        budgets = [self.own, *self._clients_own()]
+        for budget in budgets:
+            budget.charge(cost)
+        return all(budget.left >= 0 for budget in budgets)
+
+    def _clients_own(self) -> list[Budget]:
+        return [self.clients.of(self.client)] if self.client else []

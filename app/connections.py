@@ -28,7 +28,7 @@ STALLED_SECONDS, LINGER_SECONDS = 60.0, 30.0
 # after five, and a request that comes in that moment is a 502.
 IDLE_SECONDS = 3660.0
 # Bytes that are taken apart between two looks at the clock: in one-byte chunks they take 30 milliseconds.
-SLICE = 16 * 1024
+SLICE, HEAD_SLICE = 16 * 1024, 1024
 # Of the descriptors that this process may open: for files, libraries and requests to MLflow.
 RESERVED_DESCRIPTORS = 128
 MAX_DESCRIPTORS = 65536
@@ -181,8 +181,10 @@ class Connection(H11Protocol):
             if self.conn.their_state is h11.DONE:
                 self.flow.pause_reading()
                 return
-            piece = bytes(self.behind[:SLICE])
-            del self.behind[:SLICE]
+            # What comes behind a head that ends a request is only counted once the request is answered.
+            size = self.parsing.slice(HEAD_SLICE if self.conn.their_state is h11.IDLE else SLICE)
+            piece = bytes(self.behind[:size])
+            del self.behind[:size]
             with self.parsing.measured(len(piece), self.transport):
                 super().data_received(piece)
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.budgets import CLIENT_RATE, CLIENT_SECONDS, Budget, Budgets, Parsing
+from app.budgets import Budget, Budgets, Parsing
 from app.limits import MB, REQUESTS_BYTES
 from app.network import client_of
 from app.page.messages import FIELD_BYTES, MAX_NAMES_KEPT, MAX_PAGE_KEPT, WANTED, Kept, kind_of, parsed_size
@@ -20,6 +20,8 @@ CLIENT_MESSAGES_PER_SECOND, CLIENT_MESSAGES_AT_ONCE = 60.0, 600.0
 LOOK_SECONDS_PER_BYTE = 0.75e-6
 # Bytes that are taken apart between two looks at the clock: a flood of tiny frames takes milliseconds for them.
 SLICE = 8 * 1024
+# CPU time for the messages of a client while nobody is answered, each second and at once.
+READING_RATE, READING_SECONDS = 0.3, 0.6
 # CPU time to make the address of an upload and to send it, for each name that a page asks with.
 ADDRESS_SECONDS = 15e-6
 # A message is a few kilobytes. Larger ones share this, all pages together, until they have arrived.
@@ -41,7 +43,7 @@ class LimitMessages:
         """`app` gets the messages."""
         self.app = app
         self.clients = Budgets(CLIENT_MESSAGES_PER_SECOND, CLIENT_MESSAGES_AT_ONCE)
-        self.reading = Budgets(CLIENT_RATE, CLIENT_SECONDS)
+        self.reading = Budgets(READING_RATE, READING_SECONDS)
         self.kept = Kept()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -122,10 +124,9 @@ class PageSocket:
         full = self.arriving > SMALL_MESSAGE and sum(page.arriving for page in self.open) > MAX_ARRIVING
         if full or self.transport.get_write_buffer_size() > MAX_UNREAD:
             self.transport.abort()
-        for start in range(0, len(data), SLICE):
-            if self.transport.is_closing():
-                return
-            piece = data[start : start + SLICE]
+        while data and not self.transport.is_closing():
+            size = self.parsing.slice(SLICE)
+            piece, data = data[:size], data[size:]
             with self.parsing.measured(len(piece), self.transport):
                 self._received(piece)
 
