@@ -61,7 +61,7 @@ def train(namespace: Cluster, job: str, workers: int, kill: int | None = None) -
     names = {index: running.name(step(running, "train")) for index, running in pods.items()}
 
     def epochs(number: int) -> bool:
-        return any(f"epoch {number}/" in docker("logs", name) for name in names.values())
+        return any(f"epoch {number}/{EPOCHS}: loss" in docker("logs", name) for name in names.values())
 
     if kill is not None:
         eventually(lambda: epochs(EPOCHS - 1), "the last epoch", 900)
