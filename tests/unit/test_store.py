@@ -388,6 +388,17 @@ def recorded(root: Path, **options: Any) -> str:
     return fingerprints(MultiLabelDataModule(root, workers=0, **options).parts)["all"]
 
 
+def test_every_image_of_every_split_counts(cards):
+    before = fingerprints(MultiLabelDataModule(cards, workers=0).parts)
+    for path in sorted(cards.rglob("*.png")):
+        kept = path.read_bytes()
+        path.write_bytes(kept + b"x")
+        after = fingerprints(MultiLabelDataModule(cards, workers=0).parts)
+        path.write_bytes(kept)
+        changed = {name for name in before if before[name] != after[name]}
+        assert changed == {path.relative_to(cards).parts[0], "all"}
+
+
 def printed_fingerprint(capsys: pytest.CaptureFixture[str]) -> str:
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("fingerprint: ")]
     assert len(lines) == 1

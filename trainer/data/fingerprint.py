@@ -43,7 +43,8 @@ def fingerprints(parts: Parts, known: Mapping[Path, str] | None = None) -> dict[
 
     total = sum(len(images) for _, images in parts.values())
     every = (item for split, part in parts.items() for item in _named(split, part))
-    found = progress(in_order(line, every, cpu_cores(), BATCH), "fingerprint", total, unit="image")
+    # One iterator for all splits: the bar itself starts over with each, and yields nothing the third time.
+    found = iter(progress(in_order(line, every, cpu_cores(), BATCH), "fingerprint", total, unit="image"))
     lines = {split: list(islice(found, len(images))) for split, (_, images) in parts.items()}
     return {split: _digest(part) for split, part in lines.items()} | {
         "all": _digest([line for part in lines.values() for line in part])
