@@ -35,7 +35,7 @@ TEXTS = {
                     "data": {"image": "/data/local-files/?d=b.png"},
                     "annotations": [{"result": [{"value": {"choices": ["blue"]}}]}],
                 },
-                {"data": {"image": "/data/upload/1/c.png"}, "annotations": []},
+                {"data": {"image": "/data/upload/1/c.png"}, "annotations": [{"result": []}]},
             ]
         ),
     ),

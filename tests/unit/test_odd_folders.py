@@ -155,6 +155,10 @@ def test_links_out_of_the_folder_are_followed_when_asked(make_images, tmp_path, 
     (store / "a" / "back").symlink_to(root)
     with pytest.raises(UserError, match="is a link to a folder that contains it"):
         read_samples(root, Format(follow_links=True))
+    wild = make_images("wild", {"cat": 2})
+    (wild / "cat" / "loop").symlink_to("..")  # the images are seen through it, and are none of it
+    with pytest.raises(UserError, match=r"wild/cat/loop' is a link to a folder that contains it; remove the link"):
+        read_samples(wild)
 
 
 def test_what_is_beside_the_splits_is_mentioned(make_images, capsys):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from table_texts import LABELS, TEXTS
+from table_texts import LABELS, TASK, TEXTS
 
 from trainer.cli import main
 from trainer.data.describe import examine
@@ -83,6 +83,21 @@ def test_parquet_is_read(folder):
             "file,width,height\na.png,4,5\n",
             "'x.csv' has the columns 'file', 'width', 'height'; call that of the labels",
         ),
+        (
+            "file,red,blue\na.png,1,0\nb.png,0,1\nc.png,1,1\nd.png,0,1\ne.png,?,0\n",
+            "row 6 of 'x.csv' has '?' in the column 'red', whose other cells are 0 and 1",
+        ),
+        ("file,red,blue\na.png,1,0\nb.png,-1,1\nc.png,0,1\n", "the column 'red' of 'x.csv' has -1, 0 and 1"),
+        (
+            "file,labels\na.png,red;box\nb.png,blue-box\nc.png,red-box-green\n",
+            "labels in the column 'labels' of 'x.csv' are separated by ';' in some rows and by '-' in others (row 3:",
+        ),
+        ("file,labels,split\na.png,red,train\nb.png,blue,holdout\n", "row 3 of 'x.csv' has the split 'holdout'; call"),
+        ("file,labels,split\na.png,red,train\nb.png,blue,\n", "row 3 of 'x.csv' has the split ''; call splits train"),
+        ("file,labels,partition\na.png,red,0\nb.png,blue,1\n", "row 2 of 'x.csv' has the split '0'; call splits"),
+        ("file,labels\nx/a.png,red\ny/a.png,blue\n", "rows 2 and 3 of 'x.csv' name 'x/a.png' and 'y/a.png', and only"),
+        ("file,labels\n./a.png,red\nz/../a.png,blue\n", "rows 2 and 3 of 'x.csv' give 'pictures/a.png' different la"),
+        ("file,labels\na.png,r\x1b[31med\n", "row 2 of 'x.csv' has the label 'r\\x1b[31med', with characters that"),
         (b"file,labels\na.png,gr\xfcn\n", "row 2 of 'x.csv' is not UTF-8; save the table as"),
         ('file,labels\n"a.png,' + "x" * 200_000, "row 2 of 'x.csv' cannot be read: field larger"),
         ("x" * 200_000, "row 1 of 'x.csv' cannot be read: field larger"),
@@ -104,7 +119,9 @@ def test_a_table_that_is_not_understood_gets_one_sentence(folder, capsys, monkey
         ("x.jsonl", "[]", "row 1 of 'x.jsonl' is not an object"),
         ("x.json", '[{"annotations": 5}]', "row 1 of 'x.json' is not a task"),
         ("x.json", '[{"annotations": [{"result": [[]]}], "data": {}}]', "row 1 of 'x.json' is not a task"),
-        ("x.json", '[{"annotations": [], "data": []}]', "row 1 of 'x.json' is not a task"),
+        ("x.json", '[{"annotations": [{}], "data": []}]', "row 1 of 'x.json' is not a task"),
+        ("x.jsonl", '{"file": "a.png", "labels": [1, 0]}', "the column 'labels' of 'x.jsonl' has lists of 0 and 1"),
+        ("x.jsonl", '{"file": "a.png", "labels": "\\ud800"}', "row 1 of 'x.jsonl' has the label '\\ud800', with"),
         ("x.json", "3", "'x.json' is not a list of images with labels"),
         ("x.xml", "<a/>", "'x.xml' lists no images"),
         ("x.xml", "<a", "'x.xml' is not XML"),
@@ -125,6 +142,49 @@ def test_missing_files_are_named_by_row_and_can_be_left_out(folder):
     with pytest.raises(UserError, match=r"1 images of .* are missing; row 3 of 'x.csv': there is no such file: .*gone"):
         LabeledImages(table)
     assert len(LabeledImages(table, drop_unreadable=True)) == 2
+
+
+def test_a_path_of_another_machine_is_found_by_its_longest_end(make_images, tmp_path):
+    root = make_images("data", {"a": 2, "b": 2})
+    table = root / "x.csv"
+    for start in ("/home/else/pictures/", "C:\\pictures\\", "./b/../"):
+        table.write_text(f"file,labels\n{start}a/000.png,red\n{start}b/000.png,blue\n")
+        found = {sample.path.relative_to(root).as_posix(): sample.labels for sample in read_samples(table).images}
+        assert found == {"a/000.png": ("red",), "b/000.png": ("blue",)}
+    table.write_text("file,labels\n000.png,red\n001.png,blue\n")
+    with pytest.raises(UserError, match=r"could be those in '.*/a' or in '.*/b'; name their folder with --images"):
+        read(table)
+    (root / "b" / "001.png").unlink()
+    assert any("images are taken from" in hint and "/a'" in hint for hint in read_samples(table).hints)
+
+
+def test_tasks_that_nobody_labeled_are_no_negatives(folder):
+    tasks = [
+        TASK | {"data": {"image": "a.png"}},
+        {"data": {"image": "b.png"}, "annotations": [{"was_cancelled": True, "result": []}]},
+        {"data": {"image": "c.png"}, "annotations": []},
+        {"data": {"image": "c.png"}, "annotations": [{"result": []}, {"result": []}]},
+    ]
+    (folder / "x.json").write_text(json.dumps(tasks))
+    found = read_samples(folder / "x.json")
+    assert [(sample.path.name, sample.labels) for sample in found.images] == [
+        ("a.png", ("red", "square")),
+        ("c.png", ()),
+    ]
+    assert found.hints[:2] == [
+        "'x.json': tasks left out because nobody has labeled them: 2",
+        "'x.json': tasks with several annotations, of which the first one counts: 1",
+    ]
+
+
+def test_labels_without_a_header_may_share_a_cell(folder):
+    (folder / "x.csv").write_text("a.png,red;square\nb.png,blue\nc.png,\n")
+    assert read(folder / "x.csv") == LABELS
+
+
+def test_signs_within_labels_are_no_separators(folder):
+    (folder / "x.csv").write_text("file,labels\na.png,living room;t-shirt\nb.png,living room\nc.png,t-shirt\n")
+    assert read(folder / "x.csv")["a.png"] == ("living room", "t-shirt")
 
 
 def test_the_separator_can_be_given(folder):

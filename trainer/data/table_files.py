@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
@@ -23,10 +23,12 @@ class Table(NamedTuple):
     Attributes:
         columns: their names.
         rows: per image the number that a user would give the row, and a value per column.
+        notes: what may not be meant, each as one line.
     """
 
     columns: list[str]
     rows: list[tuple[int, list[Any]]]
+    notes: Sequence[str] = ()
 
 
 def _read_text(path: Path) -> str:
@@ -66,7 +68,10 @@ def _read_csv(path: Path) -> Table:
     except csv.Error as error:
         raise UserError(f"row {number + 1} of '{path}' cannot be read: {error}") from error
     if rows and _names_image(rows[0][1][0]):  # there is no header
-        return Table(["file", "labels"], [(number, [row[0], row[1:]]) for number, row in rows])
+        wide = any(len(row) > 2 for _, row in rows)  # else one cell has all labels of an image
+        return Table(
+            ["file", "labels"], [(number, [row[0], row[1:] if wide else "".join(row[1:])]) for number, row in rows]
+        )
     if not rows:
         return Table([], [])
     (_, columns), *rows = rows
@@ -131,19 +136,28 @@ def _read_json(path: Path) -> Table:
         found = [{"file": name, "labels": labels} for name, labels in found.items()]
     if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
         raise UserError(f"'{path}' is not a list of images with labels; Label Studio exports one as JSON or JSON-MIN")
-    rows = []
+    rows, undone, several = [], 0, 0
     for number, entry in enumerate(found, 1):
         try:
-            rows.append((number, _task(entry) if "annotations" in entry else entry))
+            done = [one for one in entry.get("annotations", ()) if not one.get("was_cancelled")]
+            if "annotations" not in entry:
+                rows.append((number, entry))
+            elif done:
+                rows.append((number, _task(entry, done[0])))
+                several += len(done) > 1
+            else:
+                undone += 1
         except (AttributeError, TypeError, LookupError) as error:
             raise UserError(f"row {number} of '{path}' is not a task as Label Studio exports it") from error
-    return _table_of(rows)
+    notes = [f"'{path.name}': tasks left out because nobody has labeled them: {undone}"] if undone else []
+    if several:
+        notes.append(f"'{path.name}': tasks with several annotations, of which the first one counts: {several}")
+    return _table_of(rows)._replace(notes=notes)
 
 
-def _task(entry: dict[str, Any]) -> dict[str, Any]:
-    """One task of Label Studio: the labels of its first annotation that was not cancelled."""
-    annotations = [one for one in entry["annotations"] if not one.get("was_cancelled")]
-    results = annotations[0].get("result", ()) if annotations else ()
+def _task(entry: dict[str, Any], annotation: dict[str, Any]) -> dict[str, Any]:
+    """One task of Label Studio with the labels of an annotation."""
+    results = annotation.get("result", ())
     labels = [choice for result in results for choice in result.get("value", {}).get("choices", ())]
     image = next((value for value in entry.get("data", {}).values() if isinstance(value, str)), None)
     return {"file": image, "labels": labels}

@@ -74,7 +74,8 @@ def _walk(folder: Path, top: str, follow_links: bool, above: tuple[str, ...]) ->
         if is_folder:
             real = real or os.path.realpath(path)
             if real in above:
-                raise UserError(f"'{readable(path)}' is a link to a folder that contains it; remove it")
+                link = next((one for one in (path, *path.parents) if one.is_symlink()), path)
+                raise UserError(f"'{readable(link)}' is a link to a folder that contains it; remove the link")
             yield from _walk(path, top, follow_links, (*above, real))
         elif path.is_file() or not path.exists():  # neither a pipe nor a device
             yield path
