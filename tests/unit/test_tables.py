@@ -97,6 +97,7 @@ def test_parquet_is_read(folder):
         ("file,labels,partition\na.png,red,0\nb.png,blue,1\n", "row 2 of 'x.csv' has the split '0'; call splits"),
         ("file,labels\nx/a.png,red\ny/a.png,blue\n", "rows 2 and 3 of 'x.csv' name 'x/a.png' and 'y/a.png', and only"),
         ("file,labels\n./a.png,red\nz/../a.png,blue\n", "rows 2 and 3 of 'x.csv' give 'pictures/a.png' different la"),
+        ("file,red,red\na.png,1,0\n", "'x.csv' has the column 'red' twice"),
         ("file,labels\na.png,r\x1b[31med\n", "row 2 of 'x.csv' has the label 'r\\x1b[31med', with characters that"),
         (b"file,labels\na.png,gr\xfcn\n", "row 2 of 'x.csv' is not UTF-8; save the table as"),
         ('file,labels\n"a.png,' + "x" * 200_000, "row 2 of 'x.csv' cannot be read: field larger"),
@@ -122,6 +123,8 @@ def test_a_table_that_is_not_understood_gets_one_sentence(folder, capsys, monkey
         ("x.json", '[{"annotations": [{}], "data": []}]', "row 1 of 'x.json' is not a task"),
         ("x.jsonl", '{"file": "a.png", "labels": [1, 0]}', "the column 'labels' of 'x.jsonl' has lists of 0 and 1"),
         ("x.jsonl", '{"file": "a.png", "labels": "\\ud800"}', "row 1 of 'x.jsonl' has the label '\\ud800', with"),
+        ("x.json", "[" * 100_000, "'x.json' is not JSON: it is nested too deeply"),
+        ("x.jsonl", '{"file": ' + "9" * 5000, "row 1 of 'x.jsonl' is not JSON: it is nested too deeply, or a number"),
         ("x.json", "3", "'x.json' is not a list of images with labels"),
         ("x.xml", "<a/>", "'x.xml' lists no images"),
         ("x.xml", "<a", "'x.xml' is not XML"),
@@ -174,6 +177,17 @@ def test_tasks_that_nobody_labeled_are_no_negatives(folder):
     assert found.hints[:2] == [
         "'x.json': tasks left out because nobody has labeled them: 2",
         "'x.json': tasks with several annotations, of which the first one counts: 1",
+    ]
+
+
+def test_what_may_not_be_meant_is_said(folder):
+    (folder / "x.csv").write_text("file,label,tags\ra.png,red,x\rb.png,nan,y\ra.png,red,x\r")
+    _, *hints = read_samples(folder / "x.csv").hints
+    assert hints == [
+        "'x.csv': columns that are not read: 'tags'",
+        "'x.csv': 'nan' counts as a label; leave the cell empty if an image has none",
+        f"'x.csv': images are taken from '{folder / 'pictures'}'",
+        "'x.csv': rows that repeat an image: 1",
     ]
 
 

@@ -55,6 +55,8 @@ def _delimiter(path: Path, first: str) -> str:
 
 def _read_csv(path: Path) -> Table:
     text = _read_text(path)
+    if "\n" not in text:  # lines as old Macs end them
+        text = text.replace("\r", "\n")
     offset = 1
     if match := re.match(r"sep=(.)\r?\n", text):  # Excel's own first line
         text, offset = text[match.end() :], 2
@@ -107,11 +109,17 @@ def _read_jsonl(path: Path) -> Table:
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise UserError(f"row {number} of '{path}' is not JSON: {error}") from error
+            raise UserError(f"row {number} of '{path}' is not JSON: {_json_reason(error)}") from error
         if not isinstance(entry, dict):
             raise UserError(f'row {number} of \'{path}\' is not an object like {{"file_name": …, "labels": […]}}')
         entries.append((number, entry))
     return _table_of(entries)
+
+
+def _json_reason(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return str(error)
+    return "it is nested too deeply, or a number in it is too long"
 
 
 def _read_parquet(path: Path) -> Table:
@@ -131,7 +139,7 @@ def _read_json(path: Path) -> Table:
     try:
         found = json.loads(_read_text(path))
     except (ValueError, RecursionError) as error:
-        raise UserError(f"'{path}' is not JSON: {error}") from error
+        raise UserError(f"'{path}' is not JSON: {_json_reason(error)}") from error
     if isinstance(found, dict):
         found = [{"file": name, "labels": labels} for name, labels in found.items()]
     if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):

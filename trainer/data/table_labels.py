@@ -19,6 +19,7 @@ LABEL_COLUMNS = (
     *("attributes", "targets", "target", "label name", "labelname", "class name", "category name"),
 )
 _YES, _NO = {"1", "1.0", "true", "yes", "x"}, {"0", "0.0", "-1", "-1.0", "false", "no", "", "none", "nan"}
+_PLACEHOLDERS = {"nan", "na", "n/a", "none", "null", "-", "?"}
 # In labels without one of the first three, another one counts only if there are fewer labels than label sets with it.
 _SURE, _MAYBE = ("|", ";", ","), (" ", "-", "+")
 
@@ -90,8 +91,13 @@ def label_sets_of(
         found.append(tuple(sorted(labels)))
     if not any(found):
         raise UserError(f"the column '{table.columns[column]}' of '{path}' has no labels")
+    hints = []
+    if ignored := [name for name in table.columns if key_of(name) in LABEL_COLUMNS and name != table.columns[column]]:
+        hints.append(f"'{path.name}': columns that are not read: {listed(ignored)}")
+    if odd := sorted({label for labels in found for label in labels if label.casefold() in _PLACEHOLDERS}):
+        hints.append(f"'{path.name}': {listed(odd)} counts as a label; leave the cell empty if an image has none")
     joined = f", separated by '{separator}'" if any(separator in cell for cell in together) and separator else ""
-    return found, [f"'{path.name}': labels are in the column '{table.columns[column]}'{joined}"]
+    return found, [f"'{path.name}': labels are in the column '{table.columns[column]}'{joined}", *hints]
 
 
 def _separator(cells: set[str], columns: set[str]) -> str:

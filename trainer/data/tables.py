@@ -84,7 +84,7 @@ def read_table(path: Path, form: Format, split: str = "") -> Samples:
     if base not in (path.parent, Path()) and not form.images:
         hints.append(f"'{path.name}': images are taken from '{base}'")
     if repeated:
-        hints.append(f"{repeated} rows of '{path.name}' repeat an image")
+        hints.append(f"'{path.name}': rows that repeat an image: {repeated}")
     check_names(list(images))
     check_spellings(path, (sample.labels for sample in images.values()))
     return Samples(path, list(images.values()), [], [], hints, lacking)
@@ -134,6 +134,8 @@ def _parsed_once(path: Path, *_: int) -> Table:
     table = TABLES[path.suffix.lower()](path)
     if not table.rows:
         raise UserError(f"'{path}' has no rows")
+    if twice := next((name for name in table.columns if name and table.columns.count(name) > 1), None):
+        raise UserError(f"'{path}' has the column '{twice}' twice; rename or remove one of them")
     return table
 
 
