@@ -21,6 +21,7 @@ from trees import tree
 from trainer.cli import main
 from trainer.data.fingerprint import MANIFEST, fingerprints
 from trainer.data.module import MultiLabelDataModule
+from trainer.errors import UserError
 
 pytestmark = pytest.mark.slow
 
@@ -425,6 +426,9 @@ def test_a_split_dataset_knows_its_fingerprint(client, address, make_images, tmp
     photos, out = make_images("photos", {"red_square": 6, "blue": 6}), tmp_path / "out"
     assert run("split", photos, out, "--mode", mode, "--separator", "_", "--near_duplicate_bits", -1) == 0
     written = {} if mode == "table" else {"separator": "_"}
+    if written:
+        with pytest.raises(UserError, match=r"out' was made with other options; give --data\.separator _"):
+            recorded(out)
     options = [f"--separator={separator}" for separator in written.values()]
     found = printed_fingerprint(capsys)
     assert found == recorded(out, **written)

@@ -161,6 +161,21 @@ def made_as(root: Path) -> str | None:
     return None
 
 
+def check_form(root: Path, form: Format) -> None:
+    """Refuse to read a dataset otherwise than it was made: other labels would be trained, without a word.
+
+    Raises:
+        UserError: naming the options.
+    """
+    with suppress(OSError, ValueError):
+        recorded = Manifest.read((root / MANIFEST).read_bytes()).form
+        names = ("separator", "negatives", "nested")
+        other = {name: value for name in names if (value := getattr(recorded, name)) != getattr(form, name)}
+        if other:
+            options = " ".join(f"--data.{name} {str(value).lower() or repr('')}" for name, value in other.items())
+            raise UserError(f"'{root}' was made with other options; give {options}")
+
+
 def _remember(path: Path, fingerprint: str) -> None:
     with suppress(OSError):
         if home().is_dir():

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from trainer.data.dataset import MultiLabelImageFolder
-from trainer.data.fingerprint import Parts
+from trainer.data.fingerprint import Parts, check_form
 from trainer.data.prepared import PreparedImages, stack, worker_start
 from trainer.data.samples import NO_LABEL, SPLITS, Format, check_training_split, find_splits, missing_split
 from trainer.data.scan import channel_statistics
@@ -90,6 +90,7 @@ class MultiLabelDataModule(lightning.LightningDataModule):
         if split not in self._datasets:
             if not reachable(self.root).exists():
                 raise UserError(f"there is no folder '{self.root}'; name one that holds {', '.join(SPLITS)}")
+            check_form(self.root, self.form)
             found = find_splits(self.root)
             check_training_split(self.root, found)
             if split not in found:
