@@ -97,6 +97,7 @@ def test_parquet_is_read(folder):
         ("file,labels,partition\na.png,red,0\nb.png,blue,1\n", "row 2 of 'x.csv' has the split '0'; call splits"),
         ("file,labels\nx/a.png,red\ny/a.png,blue\n", "rows 2 and 3 of 'x.csv' name 'x/a.png' and 'y/a.png', and only"),
         ("file,labels\n./a.png,red\nz/../a.png,blue\n", "rows 2 and 3 of 'x.csv' give 'pictures/a.png' different la"),
+        ("file,suggested\na.png,red\n", "the column 'suggested' of 'x.csv' has guesses of a model; correct them"),
         ("file,red,red\na.png,1,0\n", "'x.csv' has the column 'red' twice"),
         ("file,labels\na.png,r\x1b[31med\n", "row 2 of 'x.csv' has the label 'r\\x1b[31med', with characters that"),
         (b"file,labels\na.png,gr\xfcn\n", "row 2 of 'x.csv' is not UTF-8; save the table as"),
@@ -189,6 +190,17 @@ def test_what_may_not_be_meant_is_said(folder):
         f"'x.csv': images are taken from '{folder / 'pictures'}'",
         "'x.csv': rows that repeat an image: 1",
     ]
+
+
+def test_another_separator_is_suggested(folder):
+    (folder / "x.csv").write_text("file,labels\na.png,red_box\nb.png,blue_box\nc.png,red_disc\nd.png,blue_disc\n")
+    hint = "4 label sets, 4 labels: did you mean --separator _ (4 labels: blue, box, disc, red)?"
+    assert hint not in read_samples(folder / "x.csv").hints  # not fewer labels than sets
+    with (folder / "x.csv").open("a") as file:
+        file.write("e.png,red_ball\nf.png,blue_ball\n")
+    assert any(
+        "did you mean --separator _ (5 labels: ball, blue, " in one for one in read_samples(folder / "x.csv").hints
+    )
 
 
 def test_labels_without_a_header_may_share_a_cell(folder):

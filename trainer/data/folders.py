@@ -1,10 +1,9 @@
 """Reads datasets in which a folder's name is the label set of its images."""
 
-import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 
-from trainer.data.labels import Format, Sample, Samples, check_names, check_spellings, label_set
+from trainer.data.labels import Format, Sample, Samples, check_names, check_spellings, label_set, separator_hint
 from trainer.data.walk import Skipped, check_link, paths_in, sort_out, walk
 from trainer.errors import UserError
 from trainer.files import readable
@@ -44,7 +43,7 @@ def read_folders(root: Path, form: Format, splits: Collection[Path]) -> Samples:
             else:
                 images.append(Sample(path, labels, folder.name))
     check_spellings(root, (sample.labels for sample in images))
-    hints = _separator_hint([folder.name for folder in folders], form)
+    hints = separator_hint([folder.name for folder in folders], form)
     if deeper and not form.nested:
         hints.append(f"{deeper} images in folders below a label folder have its labels; --nested adds those folders'")
     return Samples(root, images, empty, skipped, hints)
@@ -66,29 +65,3 @@ def label_folders(root: Path, form: Format) -> dict[Path, tuple[str, ...]]:
     label_sets = {folder: label_set(folder.name, form) for folder in folders}
     check_spellings(root, label_sets.values())
     return label_sets
-
-
-def _separator_hint(names: Sequence[str], form: Format) -> list[str]:
-    """A better separator, if folder names lack the given one and fall into fewer labels with another."""
-    names = [name for name in names if name != form.negatives]
-    if not form.separator or any(form.separator in name for name in names):
-        return []
-    found: dict[str, list[str]] = {}
-    for separator in (" + ", " & ", ", ", "_", "+", "&", ",", " "):
-        parts = [name.split(separator) for name in names]
-        labels = {label for labels in parts for label in labels}
-        joined = sum(len(labels) > 1 for labels in parts)
-        if (
-            2 * joined > len(names)
-            and len(labels) < len(names)
-            and all(label.strip() == label != "" for label in labels)
-        ):
-            found[separator] = sorted(labels)
-    if not found:
-        return []
-    separator = min(found, key=lambda one: len(found[one]))
-    labels = ", ".join(found[separator][:5]) + ", …" * (len(found[separator]) > 5)
-    return [
-        f"{len(names)} folders, {len(names)} labels: did you mean --separator {shlex.quote(separator)} "
-        f"({len(found[separator])} labels: {labels})?"
-    ]

@@ -1,5 +1,6 @@
 """What a labeled dataset is: images with their labels, whatever they were read from; and how labels are written."""
 
+import shlex
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -127,3 +128,29 @@ def check_names(paths: Sequence[Path]) -> None:
     for path in paths:
         if readable(path) != str(path):
             raise UserError(f"the name of '{readable(path)}' is not UTF-8; rename it")
+
+
+def separator_hint(names: Sequence[str], form: Format, called: str = "folders") -> list[str]:
+    """A better separator, if names lack the given one and fall into fewer labels with another."""
+    names = [name for name in names if name != form.negatives]
+    if not form.separator or any(form.separator in name for name in names):
+        return []
+    found: dict[str, list[str]] = {}
+    for separator in (" + ", " & ", ", ", "_", "+", "&", ",", " "):
+        parts = [name.split(separator) for name in names]
+        labels = {label for labels in parts for label in labels}
+        joined = sum(len(labels) > 1 for labels in parts)
+        if (
+            2 * joined > len(names)
+            and len(labels) < len(names)
+            and all(label.strip() == label != "" for label in labels)
+        ):
+            found[separator] = sorted(labels)
+    if not found:
+        return []
+    separator = min(found, key=lambda one: len(found[one]))
+    labels = ", ".join(found[separator][:5]) + ", …" * (len(found[separator]) > 5)
+    return [
+        f"{len(names)} {called}, {len(names)} labels: did you mean --separator {shlex.quote(separator)} "
+        f"({len(found[separator])} labels: {labels})?"
+    ]

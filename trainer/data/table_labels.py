@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from unicodedata import category
 
-from trainer.data.labels import Format, listed
+from trainer.data.labels import Format, listed, separator_hint
 from trainer.data.table_files import Table
 from trainer.errors import UserError
 
@@ -18,6 +18,7 @@ LABEL_COLUMNS = (
     *("labels", "label", "tags", "tag", "classes", "class", "categories", "category", "choices", "choice"),
     *("attributes", "targets", "target", "label name", "labelname", "class name", "category name"),
 )
+GUESSED = "suggested"  # what `data suspects --unlabeled` writes
 _YES, _NO = {"1", "1.0", "true", "yes", "x"}, {"0", "0.0", "-1", "-1.0", "false", "no", "", "none", "nan"}
 _PLACEHOLDERS = {"nan", "na", "n/a", "none", "null", "-", "?"}
 # In labels without one of the first three, another one counts only if there are fewer labels than label sets with it.
@@ -63,6 +64,11 @@ def label_sets_of(
                 "label a column of 0 and 1"
             )
         column = others[0]
+        if key_of(table.columns[column]) == GUESSED:
+            raise UserError(
+                f"the column '{table.columns[column]}' of '{path}' has guesses of a model; correct them, and call it "
+                "'labels'"
+            )
     cells = [_unpacked(row[column]) for _, row in table.rows]
     if (
         any(isinstance(cell, list) and len(cell) > 1 for cell in cells)
@@ -91,7 +97,7 @@ def label_sets_of(
         found.append(tuple(sorted(labels)))
     if not any(found):
         raise UserError(f"the column '{table.columns[column]}' of '{path}' has no labels")
-    hints = []
+    hints = [] if separator else separator_hint(sorted(together), form, "label sets")
     if ignored := [name for name in table.columns if key_of(name) in LABEL_COLUMNS and name != table.columns[column]]:
         hints.append(f"'{path.name}': columns that are not read: {listed(ignored)}")
     if odd := sorted({label for labels in found for label in labels if label.casefold() in _PLACEHOLDERS}):
