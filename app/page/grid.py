@@ -95,8 +95,8 @@ def show_closely(key: str, result: Result, served: Served, shift: float, alone: 
         alone: whether nothing else of the page shows its labels, which then can be corrected here.
     """
     model = served.model
-    changed = not result.predicted_by  # turned or cut
-    if (changed and not again(result, served)) or result.prediction is None:
+    turned_or_cut = not result.predicted_by
+    if (turned_or_cut and not again(result, served)) or result.prediction is None:
         return
     left, right = st.columns([2, 3], gap="large")
     with right:

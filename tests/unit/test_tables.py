@@ -211,6 +211,11 @@ def test_labels_without_a_header_may_share_a_cell(folder):
 def test_signs_within_labels_are_no_separators(folder):
     (folder / "x.csv").write_text("file,labels\na.png,living room;t-shirt\nb.png,living room\nc.png,t-shirt\n")
     assert read(folder / "x.csv")["a.png"] == ("living room", "t-shirt")
+    shades = [f"{shade} {color}" for shade in ("light", "dark", "pale") for color in ("red", "green", "blue")]
+    (folder / "x.csv").write_text(
+        "file,labels\na.png,cat;dog\n" + "".join(f"{n}.png,{s}\n" for n, s in enumerate(shades))
+    )
+    assert set(shades) <= set(read_samples(folder / "x.csv").labels)
 
 
 def test_the_separator_can_be_given(folder):

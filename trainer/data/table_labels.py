@@ -84,7 +84,7 @@ def label_sets_of(
         number, cell = next((n, c) for (n, _), c in zip(table.rows, cells, strict=True) if c in other[1])
         raise UserError(
             f"labels in the column '{table.columns[column]}' of '{path}' are separated by '{separator}' in some rows "
-            f"and by '{other[0]}' in others (row {number}: '{cell}'); use one of them in all rows"
+            f"and by '{other[0]}' in others (row {number}: '{cell}'); use one of them in all rows, or give --separator"
         )
     found = []
     for (number, _), cell in zip(table.rows, cells, strict=True):
@@ -122,7 +122,7 @@ def _mixed(cells: set[str], separator: str) -> tuple[str, set[str]] | None:
     """Another sign that separates labels in cells without the first one, and these cells; None if there is none.
 
     There is one if fewer labels are left when it separates too, or if it separates known ones: `red;box` beside
-    `red-box`, but not beside `t-shirt`.
+    `red-box`, but not beside `t-shirt`. Spaces have to separate known ones: many labels have two words.
     """
     known = {label.strip() for cell in cells if separator in cell for label in cell.split(separator)}
     by_one = {label.strip() for cell in cells for label in cell.split(separator)}
@@ -131,7 +131,8 @@ def _mixed(cells: set[str], separator: str) -> tuple[str, set[str]] | None:
         if sign == separator or not without or all(separator not in cell for cell in cells):
             continue
         by_both = {label.strip() for part in by_one for label in part.split(sign)}
-        if len(by_both) < len(by_one) or any(len(known & {*cell.split(sign)}) > 1 for cell in without):
+        fewer = sign != " " and len(by_both) < len(by_one)
+        if fewer or any(len(known & {*cell.split(sign)}) > 1 for cell in without):
             return sign, without
     return None
 
